@@ -575,6 +575,41 @@ def test_a_lock_that_nobody_frees_ends_the_run_by_name(tmp_path: Path, opened: O
     assert any("advisory lock" in failure for failure in run.failures)
 
 
+FOR_EVER = """\
+format: 1
+queue: for ever
+schema: |
+  CREATE TABLE jobs (
+    id text PRIMARY KEY, n bigserial, attempts int DEFAULT 0, status text DEFAULT 'PENDING', until timestamptz,
+    due timestamptz DEFAULT now());
+settings: {max_attempts: 3, lease: 90s, job_timeout: 60s, retry_delay: 1m, retry_backoff: false}
+enqueue: INSERT INTO jobs (id) VALUES (:job) ON CONFLICT DO NOTHING
+claim: |
+  SELECT id FROM jobs WHERE status = 'PENDING' AND due <= now() OR until <= now() ORDER BY n LIMIT 1
+  FOR UPDATE SKIP LOCKED;
+  UPDATE jobs SET until = now() + interval '90 seconds', status = 'PROCESSING', attempts = attempts + 1
+  WHERE id = :row_id RETURNING id
+takes_back: inside claim
+complete: DELETE FROM jobs WHERE id = :job AND attempts = :attempt
+fail: |
+  UPDATE jobs SET until = NULL, status = 'PENDING', due = now() + interval '1 minute'
+  WHERE id = :job AND attempts = :attempt
+jobs: SELECT id, attempts, status, until AS lease_until, due AS start_after FROM jobs
+design: [called in process, retries forever, keeps no error]
+final_errors: false
+"""
+
+
+@pytest.mark.long
+def test_what_goes_on_by_design_may_be_stopped_within_a_transaction(tmp_path: Path, opened: Open) -> None:
+    path = tmp_path / "queue.yaml"
+    path.write_text(FOR_EVER)
+    engine = opened(path, sessions=True)
+    assert engine.info.settings is not None
+    campaign = Sampler(engine, settings=engine.info.settings).explore(seed=0, runs=60)
+    assert (campaign.trouble, campaign.findings) == (None, ())
+
+
 # a database that is alive ---------------------------------------------------------------------------------------------
 
 

@@ -1069,6 +1069,16 @@ def test_a_process_that_misbehaves_is_named_and_nothing_is_left(
     assert refused.value.exit_code in (ExitCode.USAGE, ExitCode.ENVIRONMENT)
 
 
+@pytest.mark.postgres
+@pytest.mark.slow
+def test_where_no_job_is_accepted_the_last_words_of_its_process_are_shown(opened: Opened, tmp_path: Path) -> None:
+    (tmp_path / "schema.sql").write_text(SCHEMA)
+    (tmp_path / "api.py").write_text(HEALTHY.format("if self.command == 'POST': raise ValueError('no such queue')"))
+    (tmp_path / "system.yaml").write_text(PREAMBLE.lstrip())
+    with pytest.raises(HarnessError, match=r"(?s)no job is accepted.*api printed last:.*ValueError: no such queue"):
+        Sampler(opened(tmp_path / "system.yaml")).explore(seed=0, runs=1)
+
+
 DAEMON = """
 import os
 if os.fork() == 0:

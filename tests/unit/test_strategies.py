@@ -62,6 +62,7 @@ def test_an_aimed_run_of_an_application_pauses_one_worker_while_its_job_runs_and
 
 
 DIES = read_option("crash")
+BRIEFLY = read_option("pause a poll")
 PLACES = tuple((GatePlace("w", step, ""), DIES) for step in ("update mail", "POST mail.example.com", "running"))
 
 
@@ -72,12 +73,16 @@ def test_the_places_of_a_system_are_its_work_before_its_polls_whichever_instance
         *((f"w{number} select mail", 1, dies) for number in (1, 2, 1)),
         ("w2 running a", 1, dies),
         ("api insert mail", 1, (*dies, down, read_option("host down for 3s"))),
+        *((f"{who} commit", 1, (*dies, PAST, BRIEFLY)) for who in ("api", "w1")),
         ("time", 1, ()),
     ]
     assert places_to_strike(gates, job="a") == (
         (GatePlace("api", "insert", "mail"), down),
+        (GatePlace("api", "commit", ""), BRIEFLY),
         (GatePlace("w", "running", ""), DIES),
         (GatePlace("api", "insert", "mail"), DIES),
+        (GatePlace("api", "commit", ""), DIES),
+        (GatePlace("w", "commit", ""), DIES),
         (GatePlace("w", "select", "mail"), DIES),
     )
 

@@ -21,7 +21,7 @@ from typing import Final, NamedTuple
 from job_harness.core.faults import gravest_first
 from job_harness.core.faults.messages import OUTSIDE_CALL
 from job_harness.core.faults.outages import HOST
-from job_harness.core.faults.processes import CRASH, DIES, STANDS_STILL
+from job_harness.core.faults.processes import BRIEFLY, CRASH, DIES, STANDS_STILL
 from job_harness.core.sim import OTHERS_FIRST, Deviation, Option
 
 Gate = tuple[str, int, tuple[Option, ...]]
@@ -56,14 +56,22 @@ def places_to_strike(gates: Iterable[Gate], *, job: str) -> tuple[tuple[GatePlac
     """Return where a process may die in a run of this one job: what came up once is its work, what came often a poll.
 
     So the rarest come first. A place that names the job is the same for every job. Where a process
-    calls a host, that may also be in trouble, in each of the ways: these come before any death.
+    calls a host, that may also be in trouble, in each of the ways: these come before any death. So
+    do pauses before the commits of a process that is no worker: what it has sent by other ways,
+    such as a job, the workers have then, and not what it is about to commit.
     """
     met = Counter[tuple[GatePlace, Option]]()
     for label, _, options in gates:
         place = GatePlace.of(label)
         place = place._replace(actor=process_of(place.actor), job="" if place.job == job else place.job)
         met.update((place, option) for option in options if option == DIES or _is_trouble(option))
+        if place.step.partition(" ")[0] == "commit" and place.actor != WORKER and BRIEFLY in options:
+            met[place, BRIEFLY] += 1
     return tuple(sorted(met, key=lambda each: (each[1] == DIES, met[each])))
+
+
+WORKER: Final = "w"
+"""What `process_of` makes of the names of workers."""
 
 
 def _is_trouble(option: Option) -> bool:

@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from job_harness.core.faults import FaultPlan
 from job_harness.core.faults.outages import HOST
-from job_harness.core.faults.processes import CRASH
+from job_harness.core.faults.processes import CRASH, PAUSE
 from job_harness.core.history import Event
 from job_harness.core.interruption import INTERRUPTIONS, between_runs, stopping_point
 from job_harness.core.invariants import gravity
@@ -359,7 +359,7 @@ class Sampler:
         settings = self.engine.info.settings or Scenario().settings
         scenario = Scenario(title="undisturbed", jobs=(JobPlan(UNDISTURBED),), workers=WORKERS, settings=settings)
         gates = ListedGates()
-        faults = FaultPlan.of(CRASH, HOST)
+        faults = FaultPlan.of(CRASH, HOST, PAUSE)
         run = self._played(lambda: Session(scenario, engine=self.engine, choices=gates, faults=faults, limits=limits))
         self._places = places_to_strike(gates.gates, job=UNDISTURBED)
         return run

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 from job_harness.core.faults import families, family_of
 from job_harness.core.faults.messages import TWICE
 from job_harness.core.faults.outages import HOST
-from job_harness.core.faults.processes import CRASH, DIES, LONG_PAST, PAST, PAUSE, SHUTDOWN, STOPS
+from job_harness.core.faults.processes import BRIEFLY, CRASH, DIES, LONG_PAST, PAST, PAUSE, SHUTDOWN, STOPS
 from job_harness.core.sim import FIRST, ORDER, Actor, Choices, Deviation, Kernel, Option, Options, Uniform, VerbCall
 from job_harness.search.deviations import GatePlace, process_of
 from job_harness.search.workload import BYSTANDER, WORKERS
@@ -298,13 +298,15 @@ TROUBLED: Mapping[str, tuple[str, ...]] = {
     **SIMPLE, f"faults: {HOST.id}": ("1",), "jobs": ("2", "3"), "ending": ("succeeds",), "duration": ("1s",),
 }  # fmt: skip
 """Several jobs whose work would go well, if its host were not in trouble."""
+AHEAD: Mapping[str, tuple[str, ...]] = {**PAUSED, "duration": ("1s",), "ending": ("succeeds",)}
+"""Jobs that workers may have done before who sent them has committed."""
 DYING: Mapping[str, tuple[str, ...]] = {**SIMPLE, f"faults: {CRASH.id}": ("1",), "jobs": ("1", "2")}
 
 
 def _strike(places: Sequence[tuple[GatePlace, Option]], turn: int) -> Aim:
     """Return the strike that has this turn: each of the places has one before the first has another."""
     place, option = places[(turn - turn // PAUSED_EVERY) % len(places)]
-    leanings = DYING if option == DIES else TROUBLED
+    leanings = DYING if option == DIES else AHEAD if option == BRIEFLY else TROUBLED
     return Aim(" ".join(filter(None, place[1:])), option.words, leanings, alone=True, process=place.actor)
 
 

@@ -96,6 +96,8 @@ PAST: Final = PAUSES.option("pause", PAUSES.gravest)
 """After a pause of this length another worker has just taken what this one held."""
 LONG_PAST: Final = PAUSES.option("pause", "stuck + a cron")
 """And after this one it may have finished with it."""
+BRIEFLY: Final = PAUSES.option("pause", "a poll")
+"""And after this one a worker has just looked for what there is to do."""
 STILL_FOR: Final = ("a poll", "half a timeout")
 """How long a run stands still: long enough for another one to begin, but not until it would be timed out."""
 STANDS_STILL: Final = Phrase(

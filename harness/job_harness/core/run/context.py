@@ -234,7 +234,7 @@ class RunContext:
         self._recorder.effect(actor, claim.job, claim.attempt, claim.token, name, data, line)
 
     def deliveries(self, job: JobId) -> tuple[int, str]:
-        """Return how often a job's row came to be PROCESSING, or told of another attempt, and who made it so last."""
+        """Return how often a job's row came to be PROCESSING, or showed another attempt, and who made it so last."""
         count, taker = 0, ""
         for event in self._recorder.history:
             if type(event) is Observed and event.job == job and _is_taken(event.before, event.after):

@@ -13,7 +13,7 @@ from job_harness.core.faults.processes import PAUSE
 from job_harness.core.history import Observed
 from job_harness.core.interruption import stopping_point
 from job_harness.core.invariants import Invariant, JobFacts, everything, stepwise
-from job_harness.core.model import PENDING, Duration, Instant, Settings, retry_bounds
+from job_harness.core.model import PENDING, Design, Duration, Instant, Settings, retry_bounds
 from job_harness.core.own_code import CodeLine
 from job_harness.core.port import (
     Application,
@@ -540,6 +540,8 @@ class Session(LiveSession):
 
     def _leftovers(self) -> list[str]:
         queue: Any = self.queue
+        if self.judge.endless and Design.RETRIES_FOREVER in self.engine.info.contract.designs:
+            return []  # What goes on by design was stopped, wherever its actors were.
         return list(queue.leftovers()) if self.engine.info.capabilities.sessions else []
 
     def plan_job(self, plan: JobPlan) -> None:

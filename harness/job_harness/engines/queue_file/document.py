@@ -292,6 +292,8 @@ class QueueFile:
         if not self.asks("delay", "fail"):
             waits = ("retry_delay", "retry_delay_max", "retry_backoff")
             names |= {name for name in waits if not self.asks(name, "enqueue", "fail")}
+        if not self.asks("stuck_timeout"):
+            names.add("stuck_timeout")
         names |= {"concurrency", "tool_concurrency", "rate_limit", "rate_window"}
         return frozenset(names - (set() if "purge" in self.verbs else {"retention"}))
 
@@ -642,6 +644,8 @@ class _Reading:
             longest = min(Settings().job_timeout, LEASES * given["lease"])
             given["job_timeout"] = longest if given.get("heartbeat_interval") else given["lease"] * 9 // 10
         settings = Settings().changed(**given)
+        if "stuck_timeout" not in given:  # Nothing goes by it, and it must not be shorter.
+            settings = settings.changed(stuck_timeout=max(settings.stuck_timeout, settings.lease))
         if "retry_delay" in given and "retry_delay_max" not in given:
             settings = settings.changed(retry_delay_max=max(settings.retry_delay_max, *self._part.settings.retry_delay))
         return settings

@@ -32,6 +32,7 @@ from job_harness.errors import Hung
 from job_harness.subjects.processors.delivery import current, delivery_of
 from job_harness.worlds.patience import still_running
 from job_harness.worlds.peers.peer import end_tree
+from job_harness.worlds.postgres.host import PREFIX, SOCKET_NAME
 
 GRACE_SECONDS = 0.5
 """Seconds in which a thread has to end that has done its work; those in which it cannot run do not count."""
@@ -221,7 +222,10 @@ class LeakDetector:
     def _connecting_by(self, real: Any) -> Any:
         def connect(one: socket.socket, address: Any) -> Any:
             if self._inside():
-                self.note(f"network: a connection to {_shorten(address)}")
+                if not (isinstance(address, str) and f"/{PREFIX}" in address and address.endswith(SOCKET_NAME)):
+                    self.note(
+                        f"network: a connection to {_shorten(address)}"
+                    )  # Ours is a server that drivers are watched at.
                 if self._loop.is_in_this_thread() and one.gettimeout() != 0:
                     self.note("blocking: a socket that waits in a coroutine,")
             return real(one, address)

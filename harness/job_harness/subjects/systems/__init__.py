@@ -258,7 +258,8 @@ class SystemEngine:
     def _judge_undisturbed(self, run: Run) -> None:
         from job_harness.subjects.systems.undisturbed import refuse
 
-        refuse(self.file, run, failed={each.name: each.output.failed for each in self._processes if each.output.failed})
+        failed = {each.name: each.output.failed for each in self._processes if each.output.failed}
+        refuse(self.file, run, failed=failed, printed={each.name: each.printed.tail for each in self._processes})
 
     def _rehearse_send(self, stores: SystemStores) -> None:
         """Send a job by its statement. Raises SystemFileError where `jobs` does not show it: it could not be judged."""
@@ -450,7 +451,8 @@ class Rehearsal:
             raise SystemFileError(
                 f"{where}: `jobs` shows the job that was sent as {min(found)!r}, not by the name that ${{job}} "
                 f"stands for",
-                hint="Show the column that has this name as `name`, or the one that has it somewhere in it as `input`.",
+                hint="Show the column that has this name as `name`, or the one that has it somewhere in it as `input`. "
+                "Of a broker, let `send` make it an argument of the job, or let `jobs` be a SELECT of your own table.",
             )
 
 

@@ -18,17 +18,19 @@ from job_harness.subjects.systems.document import ProcessKind, SystemFile, Syste
 ALONE: Final = "in a run in which nothing goes wrong"
 
 
-def refuse(file: SystemFile, run: Run, *, failed: Mapping[str, str]) -> None:
+def refuse(file: SystemFile, run: Run, *, failed: Mapping[str, str], printed: Mapping[str, str]) -> None:
     """Raise SystemFileError for what fails in a run in which nothing goes wrong.
 
-    `failed` has what a cron command printed last, by its name, where it failed.
+    `failed` has what a cron command printed last, by its name, where it failed; `printed` what each process did.
     """
-    place, message, hint = next(_problems(file, run, failed), ("", "", ""))
+    place, message, hint = next(_problems(file, run, failed, printed), ("", "", ""))
     if message:
         raise SystemFileError(f"{place}: {message}", hint=f"{hint} It is the file or the system; nothing was searched.")
 
 
-def _problems(file: SystemFile, run: Run, failed: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
+def _problems(
+    file: SystemFile, run: Run, failed: Mapping[str, str], printed: Mapping[str, str]
+) -> Iterator[tuple[str, str, str]]:
     for event in run.history:
         if type(event) is Fault and event.name == "raised":
             kind = _kind(file, event.actor)
@@ -40,21 +42,22 @@ def _problems(file: SystemFile, run: Run, failed: Mapping[str, str]) -> Iterator
             yield file.place("cron"), told, "Look at what its process prints, or leave it out."
     for name, words in failed.items():
         yield _kind(file, name).place, f"cron.{name}: its command fails {ALONE}:\n{words}", "Try it by hand."
-    yield from _of_the_job(file, run)
+    yield from _of_the_job(file, run, printed)
 
 
-def _of_the_job(file: SystemFile, run: Run) -> Iterator[tuple[str, str, str]]:
+def _of_the_job(file: SystemFile, run: Run, printed: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
     job = run.scenario.jobs[0].name
     sent = [event.outcome for event in run.history if type(event) is Return and event.verb == "send"]
     path = run.history.path(job)
     place = file.place("send")
     after = f"after {format_duration(run.now)} of its time, {ALONE}"
     if not sent or not sent[0].done:
-        yield (
-            place,
-            f"send: no job is accepted {ALONE}: {sent[0].reason if sent else 'none was sent'}",
-            "Try it by hand.",
+        taker = "" if file.send is None else file.send.to
+        last = "".join(
+            f"\n{name} printed last:\n{printed[name]}" for name in printed if printed[name] and name == taker
         )
+        why = sent[0].reason if sent else "none was sent"
+        yield place, f"send: no job is accepted {ALONE}: {why}{last}", "Try it by hand."
     elif not path:
         yield place, f"send: `jobs` shows no row of the job that was sent, {after}", "Look at `id`, `jobs` and `name`."
     elif path[-1] not in map(str, TERMINAL):
