@@ -167,7 +167,7 @@ class NoLostJob(Monitor):
                     told = "it was there, and is no more" if job in self._seen else "it never was there"
                     self.breach("job_vanished", f"it was accepted, and {told}", job=job)
             elif view.status is PENDING:
-                after = f", after {view.attempts} attempts" if view.attempts else ""
+                after = f", after {view.attempts} attempt{'s' * (view.attempts > 1)}" if view.attempts else ""
                 self.breach("job_never_run", f"at rest it still is PENDING{self.rules.used_up(view) or after}", job=job)
             elif not view.terminal:
                 self.breach("job_stuck", f"at rest it still is {view.status}", job=job)

@@ -275,9 +275,11 @@ class ConcurrencyLimit(Monitor):
         self._limited = bool(rules.settings.concurrency or rules.settings.tool_concurrency)
 
     def on_deleted(self, event: Observed) -> None:
+        """Forget it."""
         self.on_changed(event)
 
     def on_changed(self, event: Observed) -> None:
+        """Count what came to be PROCESSING."""
         if not self._limited:
             return
         after = event.after
@@ -325,6 +327,7 @@ class RateLimit(Monitor):
         self._starts = Starts(rules.settings.rate_limit, rules.settings.rate_window - 2 * rules.settings.max_skew)
 
     def on_changed(self, event: Observed) -> None:
+        """Count a claim, unless one more of its tool is within the window than may be."""
         if not self._limited or not is_claimed(event.after, event.before):
             return
         tool, at = event.after.tool, event.after.started_at

@@ -263,6 +263,7 @@ class RateOfLastClaims(ClaimRules):
     """The rate is counted from the rows, and each shows its last claim alone."""
 
     def rate_allows(self, row: JobView, chosen: list[JobView]) -> bool:
+        """Look at the rows of its tool."""
         since = self.queue.now("queue") - self.settings.rate_window
         rows = [other for other in self.queue.rows.values() if other.tool == row.tool and other.started_at is not None]
         counted = [other for other in rows if other.started_at is not None and other.started_at > since]
@@ -273,6 +274,7 @@ class RateFilledByWaiting(ClaimRules):
     """A claim that the rate turns away counts as one of it, so that each look puts the next job off."""
 
     def rate_allows(self, row: JobView, chosen: list[JobView]) -> bool:
+        """Count what is not allowed."""
         allows = super().rate_allows(row, chosen)
         if not allows:
             self.queue.starts.add(row.tool, self.queue.now("queue"), row.id)
