@@ -23,6 +23,7 @@ from job_harness.core.run.verdict import Run
 from job_harness.core.scenario.job_plan import Ending, JobPlan, Span
 from job_harness.core.scenario.scenario import Scenario, Step
 from job_harness.core.sim.choices import Deviation
+from job_harness.doors.cli.campaign_screen import given_up
 from job_harness.errors import EnvironmentUnavailable
 from job_harness.search.sampling import Sampler
 from job_harness.subjects.systems import SystemEngine
@@ -286,6 +287,11 @@ def test_keys_that_differ_late_are_not_kept_as_one(mistake: str, finds: set[str]
     one, other = "k" * 299 + "1", "k" * 299 + "2"
     jobs = JobPlan("a", unique_key=one), JobPlan("b", unique_key=other, at=10 * MINUTE)
     assert played(opened("tasks.yaml", mistake), *jobs).found == finds
+
+
+def test_a_system_that_gives_up_a_promise_still_has_the_others() -> None:
+    info = SystemEngine(str(SYSTEMS / "tasks.yaml")).info
+    assert given_up(info, {"job_stuck"}) == []
 
 
 def test_what_is_not_asked_of_a_system_is_named_with_the_line_that_would_add_it() -> None:

@@ -762,6 +762,11 @@ def ingredients(scenario: Scenario) -> list[str]:
         for pause in scenario.pauses
     ]
     told += [f"{worker} serving only {', '.join(tools)}" for worker, tools in scenario.serves.items()]
+    serial = {
+        plan.serial_key: [each.name for each in scenario.jobs if each.serial_key == plan.serial_key]
+        for plan in scenario.jobs
+    }
+    told += [f"{' and '.join(names)} under one serial key" for key, names in serial.items() if key and len(names) > 1]
     told += [_PRESETS[counter].format(value) for counter, value in scenario.presets.items()]
     for plan in scenario.jobs:
         if plan.cron is not None:

@@ -72,10 +72,11 @@ def given_up(info: EngineInfo, found: Collection[str]) -> list[str]:
     """Return the anomalies that a target's own file says are meant to be so.
 
     A queue without fencing counts as that once something else is lost: until then, no promise was
-    seen to break.
+    seen to break. Of processes it is judged, by their rows.
     """
     intended = sorted(info.contract.intended)
-    return [*intended, "stale_complete"] if (found or intended) and not info.capabilities.fencing else intended
+    unfenced = info.processes is None and not info.capabilities.fencing
+    return [*intended, "stale_complete"] if (found or intended) and unfenced else intended
 
 
 def campaign_lines(campaign: Campaign, capabilities: Capabilities, *, whole: bool) -> list[Line]:

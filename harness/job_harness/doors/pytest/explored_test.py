@@ -83,7 +83,8 @@ COMMIT_VARIABLES: Final = ("GITHUB_SHA", "CI_COMMIT_SHA", "GIT_COMMIT", "BUILDKI
 """Where a CI says which commit it tests."""
 NOTHING_DECLARED = (
     "no processor declared an effect(), so a side effect that happens twice goes unseen; call "
-    '`effect("charged")`, from job_harness, in the fake of what charges: `job-harness docs pytest` shows one'
+    '`effect("charged")`, from job_harness, in the fake of what charges, or job_harness.always(check) where only your '
+    "own rows change: `job-harness docs pytest` shows both"
 )
 NOTHING_SENT = "no job was sent, so there was nothing to disturb; call job_harness.enqueue() in the test"
 OUTLIVES = (

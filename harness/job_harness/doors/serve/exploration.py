@@ -43,7 +43,8 @@ TOKEN: Final = "TOKEN"
 NOTHING_ENQUEUED: Final = "no job was enqueued, so there was nothing to disturb; enqueue it in the body"
 NOTHING_DECLARED: Final = (
     "no processor declared an effect, so a side effect that happens twice goes unseen; wrap the fake: "
-    'harness.external("charged", fake), or await effect("charged") in it'
+    'harness.external("charged", fake), or await effect("charged") in it; where only your own rows change, say in '
+    "atRest() what must hold"
 )
 IN_CHECKS: Final = "always(), or into atRest(), which may be async"
 MEMORY_OUTLIVES: Final = (
