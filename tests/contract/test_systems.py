@@ -1073,7 +1073,8 @@ def test_a_process_that_misbehaves_is_named_and_nothing_is_left(
 @pytest.mark.slow
 def test_where_no_job_is_accepted_the_last_words_of_its_process_are_shown(opened: Opened, tmp_path: Path) -> None:
     (tmp_path / "schema.sql").write_text(SCHEMA)
-    (tmp_path / "api.py").write_text(HEALTHY.format("if self.command == 'POST': raise ValueError('no such queue')"))
+    raises = HEALTHY.format("if self.command == 'POST': raise ValueError('no such queue')")
+    (tmp_path / "api.py").write_text(raises.replace("200", "404"))  # To be ready, it needs no page at /.
     (tmp_path / "system.yaml").write_text(PREAMBLE.lstrip())
     with pytest.raises(HarnessError, match=r"(?s)no job is accepted.*api printed last:.*ValueError: no such queue"):
         Sampler(opened(tmp_path / "system.yaml")).explore(seed=0, runs=1)

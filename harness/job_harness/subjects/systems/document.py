@@ -158,7 +158,7 @@ class HttpPart(NoNulls):
     port_env: Name = "PORT"
     """The environment variable that tells it the port."""
     ready: Text = "/"
-    """A path that is answered with 2xx once the process is ready."""
+    """A path that is answered with 2xx once the process is ready; to `/` any answer will do but an error of it."""
 
 
 class ProcessPart(NoNulls):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Generator, Iterator, Sequence
+from http import HTTPStatus
 from typing import Any, Final
 
 import psycopg
@@ -156,8 +157,11 @@ class Start:
         except OSError:
             told = f"it is idle, but does not listen on the port that {kind.port_variable} names"
             raise not_ready(process, told) from None
-        if message is None or not 200 <= message.status < 300:
-            answered = "nothing" if message is None else f"{message.status}"
+        status = 0 if message is None else message.status
+        # Who answers 404 to / has no such page; 501 comes of a server that takes nothing but POST.
+        listens = kind.ready == "/" and (300 <= status < 500 or status == HTTPStatus.NOT_IMPLEMENTED)
+        if not (listens or 200 <= status < 300):
+            answered = "nothing" if message is None else f"{status}"
             raise not_ready(process, f"it answers GET {kind.ready} with {answered}")
 
     def ask(self, process: SystemProcess, data: bytes) -> Generator[PassingStatement, None, HttpMessage | None]:
