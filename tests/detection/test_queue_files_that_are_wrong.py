@@ -19,7 +19,7 @@ FILES: dict[str, dict[str, dict[str, Any]]] = YAML(typ="safe").load((FOLDER / "m
 MISTAKES = [(file, name) for file, mistakes in FILES.items() for name in mistakes]
 CONCURRENT = {"each-sees-the-other", "counted-before-it-claims"}
 """These show only where two transactions are open at once: `make planted` opens them with sessions."""
-ORDINARY = {"counts-successes", "callback-of-each"}
+ORDINARY = {"counts-successes", "callback-of-each", "no-such-hour"}
 RUNS = 300
 
 pytestmark = pytest.mark.postgres

@@ -77,6 +77,17 @@ def local_time(zone: str, at: Instant) -> str:
     return moment.isoformat(sep=" ", timespec="auto" if moment.second or moment.microsecond else "minutes")
 
 
+@lru_cache(maxsize=64)
+def next_changes(zone: str) -> tuple[Instant, ...]:
+    """Return when the clocks of a zone are changed in the year in which runs begin; nothing for an unknown zone."""
+    if zone_problem(zone) is not None:
+        return ()
+    hours = [ORIGIN + timedelta(hours=hour) for hour in range(366 * 24)]
+    offsets = [hour.astimezone(ZoneInfo(zone)).utcoffset() for hour in hours]
+    changed = (hour for hour, (before, after) in zip(hours[1:], pairwise(offsets), strict=True) if before != after)
+    return tuple((hour - ORIGIN) // _MICROSECOND for hour in changed)
+
+
 def changes_of_clock(text: str, zone: str, count: int) -> list[str]:
     """Return when a zone's clocks are changed within a day of the first slots of a cron text, as they show it then."""
     found: dict[str, None] = {}

@@ -690,6 +690,8 @@ class EngineInfo:
     Raises a HarnessError where nothing could be judged in any other run; None: there is nothing to
     look at.
     """
+    zones: tuple[str, ...] = ()
+    """Time zones that its statements name: in some runs jobs are sent shortly before their clocks are changed."""
     makes_values: bool = False
     """Its queues are in another process, which makes the values that JSON cannot say: see `conformance.outcomes`."""
 
@@ -722,6 +724,7 @@ _KINDS: Final[Mapping[str, tuple[Any, str]]] = {
     "statements": (Callable | None, "a function of the queue, or None"),
     "promises": (tuple, "a tuple of Invariants"),
     "undisturbed": (Callable | None, "a function of a run, or None"),
+    "zones": (tuple, "a tuple of names"),
     "makes_values": (bool, "True or False"),
 }
 

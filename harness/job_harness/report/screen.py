@@ -34,7 +34,7 @@ from job_harness.core.history import (
 )
 from job_harness.core.invariants import Guarantee, kind_of
 from job_harness.core.invariants.order import PAUSING
-from job_harness.core.model import Instant, JobId, QueueState, Settings, format_duration
+from job_harness.core.model import DAY, Instant, JobId, QueueState, Settings, format_duration
 from job_harness.core.printable import printable
 from job_harness.core.run.verdict import Run, Verdict, fix_line
 from job_harness.core.scenario.job_plan import Ending, JobPlan
@@ -777,6 +777,10 @@ def ingredients(scenario: Scenario) -> list[str]:
             told.append(f"{plan.name} in a transaction that is rolled back")
         terms = [(words, at) for name, words in _TERMS.items() if (at := getattr(plan, name)) is not None]
         told += [words.format(plan.name, format_duration(at)) for words, at in terms]
+    if (first := min((plan.at for plan in scenario.jobs), default=0)) > DAY:
+        from job_harness.core.calendars import local_time  # zoneinfo, which most screens do without
+
+        told.append(f"all sent from {local_time('UTC', first)} on")
     return told + (["maintenance half-way to what is due"] if scenario.early_rounds else [])
 
 

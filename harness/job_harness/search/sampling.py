@@ -196,7 +196,10 @@ class Sampler:
         drawing = self.policy(seed)
         contract = self.engine.info.contract
         lease = contract.effective(self.settings).lease
-        drawn = draw(drawing.drawing, self.settings, self.engine.info.capabilities, lease=lease, left_out=self.left_out)
+        info, left_out = self.engine.info, self.left_out
+        drawn = draw(
+            drawing.drawing, self.settings, info.capabilities, lease=lease, left_out=left_out, zones=info.zones
+        )
         choices = drawing.choices
         if self.goal is not None:
             drawn, choices = self.goal.plan_run(drawn, drawing, settings=self.settings, seed=seed)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, TypeAlias
 
 from job_harness.core.faults import FaultKind, FaultPlan, kinds
-from job_harness.core.model import DAY, LONGEST, MILLISECOND, MINUTE, SECOND, Duration, Settings
+from job_harness.core.model import DAY, HOUR, LONGEST, MILLISECOND, MINUTE, SECOND, Duration, Settings
 from job_harness.core.model.moments import moments
 from job_harness.core.port import Capabilities, Missed
 from job_harness.core.scenario.job_plan import OPERATED, Ending, JobPlan, OperatorAct, Payload, Span
@@ -202,10 +202,12 @@ def draw(
     *,
     lease: Duration | None = None,
     left_out: frozenset[str] = frozenset(),
+    zones: Sequence[str] = (),
 ) -> Drawn:
     """Draw a workload under the caller's settings, as far as the queue can do it, without what is `left_out`.
 
-    `lease` is what the queue makes of the lease, where that is something else than the settings say.
+    `lease` is what the queue makes of the lease, where that is something else than the settings say; `zones` are the
+    time zones that its statements name.
     """
     lease = settings.lease if lease is None else lease
     settings = settings if capabilities.maintenance else without_maintenance(settings)
@@ -250,6 +252,8 @@ def draw(
     if capabilities.blank_keys and any(job.unique_key == SHARED_KEY for job in asked):
         key = EDGE_KEYS[choices.pick("shared key", ("k", "k", "k", *EDGE_KEYS))]
         jobs = tuple([replace(job, unique_key=key) if job.unique_key == SHARED_KEY else job for job in jobs])
+    if zones:
+        jobs = _around_a_change(choices, jobs, zones, settings)
     scenario = Scenario(
         title="drawn from the generic workload",
         settings=settings,
@@ -511,6 +515,21 @@ def _sent_again(jobs: list[JobPlan], settings: Settings) -> tuple[JobPlan, ...]:
             for name, when in (("again", {"after": job.name}), ("at-last", {"at": later}))
         ]
     )
+
+
+def _around_a_change(
+    choices: Choices, jobs: tuple[JobPlan, ...], zones: Sequence[str], settings: Settings
+) -> tuple[JobPlan, ...]:
+    """Let the clocks of a zone be changed in the middle of a run, or while a job waits for its second attempt."""
+    from job_harness.core.calendars import local_time, next_changes  # zoneinfo, which most searches do without
+
+    changes = {local_time(zone, at): at for zone in zones for at in next_changes(zone)}
+    change = changes.get(choices.pick("change of clocks", ("none", "none", *changes)))
+    if change is None:
+        return jobs
+    ahead = {"half an hour": HOUR // 2, "half a retry delay": settings.retry_delay // 2}
+    later = change - ahead[choices.pick("sent before it", tuple(ahead))]
+    return tuple([job if job.after is not None else replace(job, at=job.at + later) for job in jobs])
 
 
 def _rated(settings: Settings) -> Settings:

@@ -70,6 +70,7 @@ class QueueFileEngine:
             self._capabilities(columns),
             contract=replace(self.file.contract(columns), doubts=doubts(self.file)),
             settings=self.file.settings,
+            zones=self.file.zones,
             prepare=self._prepare,
             provenance=self._provenance,
             written=self._written,

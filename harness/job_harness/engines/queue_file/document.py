@@ -306,6 +306,13 @@ class QueueFile:
         return f"{name} is written into {self.path}: change it there, or take :{parameter} in the statements"
 
     @property
+    def zones(self) -> tuple[str, ...]:
+        """The time zones that its SQL names, such as 'Europe/Berlin'."""
+        statements = (each.source for verb in self.verbs.values() for each in verb)
+        texts = [each.text for each in (*self.schema, *statements)]
+        return tuple(dict.fromkeys(name for text in texts for name in _ZONE.findall(text)))
+
+    @property
     def columns(self) -> frozenset[str]:
         """The columns that `jobs` shows, as far as its text tells."""
         return frozenset(output_names(self.jobs.source))
@@ -426,6 +433,7 @@ _AFTER_ORDER: Final = frozenset(
 """Words that end an ORDER BY, or stand behind the parenthesis that does."""
 
 
+_ZONE: Final = re.compile(r"'([A-Z][A-Za-z_]+/[A-Z][A-Za-z_/]+)'")
 _OF_A_TYPE: Final = frozenset({".", ")", "[", "]", "precision", "varying", "with", "without", "time", "zone"})
 """What the name of a type goes on with."""
 
