@@ -262,12 +262,15 @@ def test_a_table_and_the_calls_that_announce_its_rows_agree_in_time(
 
 
 @pytest.mark.slow
-def test_the_calls_that_an_attempt_makes_are_one_run(opened: Open) -> None:
-    job = JobPlan("a", outcomes=(Ending.FAIL, Ending.FAIL, Ending.SUCCEED), takes=(Span(fixed=MINUTE),))
-    run = played(opened("tasks.yaml", "calls-five-times"), job)
+@pytest.mark.parametrize(("does", "fails", "runs"), [("calls-five-times", 2, 3), ("insists", 1, 2)])
+def test_the_calls_that_an_attempt_makes_are_one_run_until_one_fails(
+    does: str, fails: int, runs: int, opened: Open
+) -> None:
+    job = JobPlan("a", outcomes=(*(Ending.FAIL,) * fails, Ending.SUCCEED), takes=(Span(fixed=MINUTE),))
+    run = played(opened("tasks.yaml", does), job)
     started = [event.attempt for event in run.history if isinstance(event, Effect) and event.name == "started"]
 
-    assert (run.found, started) == (frozenset(), [1, 2, 3])
+    assert (run.found, started) == (frozenset(), [*range(1, runs + 1)])
 
 
 @pytest.mark.long

@@ -57,8 +57,8 @@ def places_to_strike(gates: Iterable[Gate], *, job: str) -> tuple[tuple[GatePlac
 
     So the rarest come first. A place that names the job is the same for every job. Where a process
     calls a host, that may also be in trouble, in each of the ways: these come before any death. So
-    do pauses before the commits of a process that is no worker: what it has sent by other ways,
-    such as a job, the workers have then, and not what it is about to commit.
+    do pauses before the commits of a process that is no worker: a job that it has sent by another
+    store, the workers have by then, and not the rows that it is about to commit.
     """
     met = Counter[tuple[GatePlace, Option]]()
     for label, _, options in gates:

@@ -299,7 +299,7 @@ TROUBLED: Mapping[str, tuple[str, ...]] = {
 }  # fmt: skip
 """Several jobs whose work would go well, if its host were not in trouble."""
 AHEAD: Mapping[str, tuple[str, ...]] = {**PAUSED, "duration": ("1s",), "ending": ("succeeds",)}
-"""Jobs that workers may have done before who sent them has committed."""
+"""Jobs that workers may have finished before their sender commits."""
 DYING: Mapping[str, tuple[str, ...]] = {**SIMPLE, f"faults: {CRASH.id}": ("1",), "jobs": ("1", "2")}
 
 

@@ -319,7 +319,7 @@ CONCURRENCY_LIMIT = Invariant(
 
 
 class RateLimit(Monitor):
-    """Counts the claims of each tool's jobs: a window that is shorter by what clocks may differ, so none is blamed."""
+    """Counts claims by tool, within a window that is shorter by as much as clocks may differ."""
 
     def __init__(self, rules: Rules, breach: Reporter) -> None:
         super().__init__(rules, breach)
@@ -335,7 +335,7 @@ class RateLimit(Monitor):
         if at < self._starts.free_at(tool):
             limit, window = self.settings.rate_limit, format_duration(self.settings.rate_window)
             before = [job for _, job in self._starts.claims[tool]]
-            told = f"it was claimed within {window} of {', '.join(before)}, and {limit} of {tool!r} may be"
+            told = f"{', '.join(before)} and it were claimed within {window}, and {limit} of {tool!r} may be"
             self.breach("rate_exceeded", told, job=event.job, others=before)
         self._starts.add(tool, at, event.job)
 

@@ -854,10 +854,9 @@ class SystemApplication:
         delivered = {row: self._world.deliveries(row) for row in rows}
         for row, (count, taker) in delivered.items():
             before, claim = self._had.get((row, process.name, process.life), (0, None))
+            # What another has taken since, it works on all the same.
             other = taker != process.name and any(had[:2] == (row, taker) for had in self._had)
-            if claim is not None and (
-                before == count or other
-            ):  # What another has taken since, it works on all the same.
+            if claim is not None and (before == count or other):
                 return claim, True
         row = max(rows, key=lambda each: views[each].attempts - self._runs.get(each, 0), default=job)
         number = self._runs[row] = self._runs.get(row, 0) + 1
@@ -897,7 +896,12 @@ class SystemApplication:
     def _ended(
         self, process: SystemProcess, claim: Claim, how: str, answered: str | None, host: str | None = None
     ) -> None:
-        """Observe how the work of a job ended; with a host, that its trouble was to blame."""
+        """Observe how the work of a job ended; with a host, that its trouble was to blame.
+
+        What a process calls for again after a failure is another run: the next of those that were drawn.
+        """
+        if how != "success":
+            self._had.pop((claim.job, process.name, process.life), None)
         self._world.effect(process.name, claim, "ended", SideEffect("ended", host, how, reply=answered))
 
     def give_up_call(self, process: SystemProcess, call: OutsideCall) -> None:
@@ -908,6 +912,7 @@ class SystemApplication:
             if call.held_by:
                 self._ended(process, claim, GIVEN_UP, None, host=call.held_by)
             else:
+                self._had.pop((claim.job, process.name, process.life), None)
                 self._world.effect(process.name, claim, "ended", GIVEN_UP)
 
 
