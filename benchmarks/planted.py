@@ -70,7 +70,7 @@ def planted() -> Iterator[Planted]:
                 for setting, value in entry.get("settings", {}).items():
                     replace["settings: {"] = f"settings: {{{setting}: {value}, "
                     environment["LIMIT"] = str(value)
-                yield Planted(kind, file, mistake, entry["finds"], replace, environment)
+                yield Planted(kind, file, mistake, entry.get("finds", ""), replace, environment)
     for incident, entry in YAML(typ="safe").load(DETECTION / "incidents/incidents.yaml").items():
         (file,) = [path.name for path in (DETECTION / "incidents" / incident).glob("*.yaml") if path.stem != "repaired"]
         yield Planted("incidents", f"{incident}/{file}", "as reported", entry["finds"], {}, {"REPAIRED": ""})

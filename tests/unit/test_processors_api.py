@@ -8,6 +8,7 @@ import re
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -29,6 +30,7 @@ from job_harness.errors import Hung, UsageError
 from job_harness.search.explored.played import _judge_test
 from job_harness.subjects.processors import JobHarness, JobResult, ToolJob, effect, step
 from job_harness.subjects.processors.processor import TASK_KINDS
+from job_harness.worlds.postgres.host import PREFIX, SOCKET_NAME
 
 DONE = JobResult(success=True)
 
@@ -706,6 +708,20 @@ def test_real_io_stops_virtual_time_until_it_is_answered_and_is_named(jobs: JobH
     assert result.output == "hello"
     assert jobs.now == datetime(2026, 1, 1, tzinfo=UTC)
     assert any(note.startswith("network: a connection to ('127.0.0.1', ") for note in jobs.notes())
+
+
+def test_a_postgresql_that_is_ours_is_no_network(jobs: JobHarness) -> None:
+    with tempfile.TemporaryDirectory(prefix=PREFIX) as folder, socket.socket(socket.AF_UNIX) as server:
+        server.bind(place := f"{folder}/{SOCKET_NAME}")
+        server.listen()
+
+        def connect(job: ToolJob) -> JobResult:
+            with socket.socket(socket.AF_UNIX) as client:
+                client.connect(place)
+            return JobResult(success=True)
+
+        assert jobs.perform_job(connect, {}).success
+    assert jobs.notes() == []
 
 
 def test_a_child_process_of_asyncio_stops_virtual_time(jobs: JobHarness) -> None:

@@ -102,9 +102,10 @@ class Standing:
 
 def is_claimed(after: JobView | None, before: JobView | None) -> TypeGuard[JobView]:
     """Say whether a row shows a claim that it did not show before."""
-    if after is None or after.status is not PROCESSING or after.started_at is None:
+    if after is None or after.status is not PROCESSING:
         return False
-    return before is None or before.status is not PROCESSING or before.started_at != after.started_at
+    known = None if before is None else (before.status, before.attempts, before.started_at)
+    return known != (PROCESSING, after.attempts, after.started_at)
 
 
 def kept_waiting(row: JobView, active: Sequence[JobView], settings: Settings) -> bool:
@@ -330,13 +331,14 @@ class RateLimit(Monitor):
         """Count a claim, unless one more of its tool is within the window than may be."""
         if not self._limited or not is_claimed(event.after, event.before):
             return
-        tool, at = event.after.tool, event.after.started_at
-        assert at is not None
+        tool, at = event.after.tool, event.after.started_at or 0
         if at < self._starts.free_at(tool):
             limit, window = self.settings.rate_limit, format_duration(self.settings.rate_window)
-            before = [job for _, job in self._starts.claims[tool]]
-            told = f"{', '.join(before)} and it were claimed within {window}, and {limit} of {tool!r} may be"
-            self.breach("rate_exceeded", told, job=event.job, others=before)
+            jobs = [*(job for _, job in self._starts.claims[tool]), event.job]
+            told = (
+                f"with it {len(jobs)} jobs of {tool!r} were claimed within {window}, {limit} may be: {', '.join(jobs)}"
+            )
+            self.breach("rate_exceeded", told, job=event.job, others=jobs)
         self._starts.add(tool, at, event.job)
 
 

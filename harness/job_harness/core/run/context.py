@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from job_harness.core.faults.processes import CRASH
 from job_harness.core.history import OF_DEPLOY, Observed
-from job_harness.core.model import PROCESSING, Design, Duration, Instant, JobId, JobView, Json, Settings
+from job_harness.core.invariants.limits import is_claimed
+from job_harness.core.model import Design, Duration, Instant, JobId, Json, Settings
 from job_harness.core.own_code import CodeLine
 from job_harness.core.port import Capabilities, Claim, Contract
 from job_harness.core.run.job_index import JobIndex
@@ -42,13 +43,6 @@ class Memory(Protocol):
 def _unplanned(job: JobId) -> JobPlan:
     """Return the plan of a job that no one planned, such as a dead letter; every step of its run asks for it."""
     return JobPlan(name=job)
-
-
-def _is_taken(before: JobView | None, after: JobView | None) -> bool:
-    if after is None or after.status is not PROCESSING:
-        return False
-    known = None if before is None else (before.status, before.attempts, before.started_at)
-    return known != (PROCESSING, after.attempts, after.started_at)
 
 
 class ActorServices(Protocol):
@@ -234,10 +228,10 @@ class RunContext:
         self._recorder.effect(actor, claim.job, claim.attempt, claim.token, name, data, line)
 
     def deliveries(self, job: JobId) -> tuple[int, str]:
-        """Return how often a job's row came to be PROCESSING, or showed another attempt, and who made it so last."""
+        """Return how often a job's row showed a new claim, and who made it so last."""
         count, taker = 0, ""
         for event in self._recorder.history:
-            if type(event) is Observed and event.job == job and _is_taken(event.before, event.after):
+            if type(event) is Observed and event.job == job and is_claimed(event.after, event.before):
                 count, taker = count + 1, event.actor
         return count, taker
 

@@ -308,7 +308,7 @@ LIMITS: Final = Theme.of(
     ),
     Mistake(
         name="rate-filled-by-waiting",
-        sentence="Who asks while the rate is used up is counted too, so the window never ends.",
+        sentence="A claim that the rate turns away is counted too, so workers that poll keep the rate used up.",
         source="a token bucket that counts what it turns away",
         finds=("due_job_left", "job_never_run"),
         rules=(RateFilledByWaiting,),
