@@ -83,7 +83,7 @@ class PresetState:
         self.older: dict[JobId, None] = {}
         """The jobs in `live` that were there before those were put off: they stand in front of them."""
         self.first_token = 0
-        """What the tokens of new jobs are counted from."""
+        """What the tokens of new jobs are counted from: a claim of a deleted job settles none of the same id."""
 
 
 class JobRows:
@@ -199,7 +199,7 @@ class JobRows:
         """Delete a row."""
         if job in self.preset_state.put_off:
             self.live, self.preset_state.put_off = {row.id: row for row in self.unfinished()}, {}
-        del self.rows[job]
+        self.preset_state.first_token = max(self.preset_state.first_token, self.rows.pop(job).token)
         self.live.pop(job, None)
         self.ended.pop(job, None)
         self.apart.pop(job, None)

@@ -13,9 +13,9 @@ from typing import Any, ClassVar, Final
 
 from job_harness.core.history import DONE, Outcome, done
 from job_harness.core.model import Instant, JobId, JobView, QueueState, Status
-from job_harness.core.port import Claim
+from job_harness.core.port import Claim, JobRequest
 from job_harness.core.sim import Point
-from job_harness.engines.memory import ClaimRules, EndRules, MemoryQueue
+from job_harness.engines.memory import ClaimRules, EndRules, MemoryQueue, RequestRules
 from job_harness.engines.memory.queue import OVERDUE
 from job_harness.search.wrong_queues.wrong_queue import BlindSpot, Edit, Mistake, Theme
 
@@ -64,6 +64,11 @@ class LateFailureRevives(Lenient):
 class TokenNotRaised(ClaimRules):
     def raised(self, row: JobView) -> int:
         return max(row.token, 1)
+
+
+class TokenStartsOver(RequestRules):
+    def created(self, request: JobRequest, now: Instant) -> JobView:
+        return super().created(request, now).changed(token=0)
 
 
 NO_TOKEN: Final = Edit(""" AND q."token" = :token::bigint""", "")
@@ -145,6 +150,14 @@ FENCING: Final = Theme.of(
         finds=("token_reused",),
         rules=(TokenNotRaised,),
         statements={"claim": (Edit(""""token" = q."token" + 1""", """"token" = greatest(q."token", 1)"""),)},
+    ),
+    Mistake(
+        name="token-starts-over",
+        sentence="The tokens of a job that is sent again after it was deleted begin where those of the first began.",
+        source="a column with DEFAULT 0, raised by each claim",
+        finds=("success_without_run",),
+        rules=(TokenStartsOver,),
+        stands_for=BlindSpot.RARE_WINDOWS,
     ),
 )
 
