@@ -199,6 +199,7 @@ CAPABILITIES: Final[Mapping[str, str]] = {
     "blank_keys": "a unique key may be empty or blank",
     "wide_values": "32-bit priorities and long keys are kept unchanged",
     "signals": "its workers are processes: a signal stops them, a deploy replaces them",
+    "replica": "its processes read from a replica that may lag",
     "any_settings": "it accepts any settings",
 }
 

@@ -261,6 +261,29 @@ def test_a_table_and_the_calls_that_announce_its_rows_agree_in_time(
     assert run.found == finds
 
 
+@pytest.mark.long
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("mistake", "message"),
+    [
+        ("missing-is-deleted", "it was never run"),
+        ("", None),
+        ("writes-to-the-replica", "ReadOnlySqlTransaction: cannot execute UPDATE in a read-only transaction"),
+    ],
+)
+def test_a_replica_shows_what_was_there_before_the_commit_at_which_it_began_to_lag(
+    mistake: str, message: str | None, opened: Open
+) -> None:
+    late = Deviation("api commit with made", 1, "replica lags a timeout")
+    run = played(opened("invoices.yaml", mistake), JobPlan("a"), JobPlan("z", at=2 * MINUTE), tape=(late,))
+
+    assert run.uncovered == ()
+    if message is None:
+        assert run.anomalies == ()
+    else:
+        assert any(message in each.message for each in run.anomalies), run.anomalies
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("does", "fails", "runs"), [("calls-five-times", 2, 3), ("insists", 1, 2)])
 def test_the_calls_that_an_attempt_makes_are_one_run_until_one_fails(

@@ -253,6 +253,8 @@ class Capabilities:
     """A request is split into as many `children` as it asks for."""
     signals: bool = False
     """Its workers are processes that a signal tells to stop, and that a deploy replaces."""
+    replica: bool = False
+    """Its processes read from a replica of their database, which may lag."""
     any_settings: bool = False
     """It keeps whatever settings it is given: batches of any size, leases that only heartbeats keep, no wait at all."""
 

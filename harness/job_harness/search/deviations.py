@@ -20,7 +20,7 @@ from typing import Final, NamedTuple
 
 from job_harness.core.faults import gravest_first
 from job_harness.core.faults.messages import OUTSIDE_CALL
-from job_harness.core.faults.outages import HOST
+from job_harness.core.faults.outages import HOST, LAG
 from job_harness.core.faults.processes import BRIEFLY, CRASH, DIES, STANDS_STILL
 from job_harness.core.sim import OTHERS_FIRST, Deviation, Option
 
@@ -56,9 +56,10 @@ def places_to_strike(gates: Iterable[Gate], *, job: str) -> tuple[tuple[GatePlac
     """Return where a process may die in a run of this one job: what came up once is its work, what came often a poll.
 
     So the rarest come first. A place that names the job is the same for every job. Where a process
-    calls a host, that may also be in trouble, in each of the ways: these come before any death. So
-    do pauses before the commits of a process that is no worker: a job that it has sent by another
-    store, the workers have by then, and not the rows that it is about to commit.
+    calls a host, that may also be in trouble, in each of the ways, and where it commits, a replica
+    may begin to lag: these come before any death. So do pauses before the commits of a process that
+    is no worker: a job that it has sent by another store, the workers have by then, and not the
+    rows that it is about to commit.
     """
     met = Counter[tuple[GatePlace, Option]]()
     for label, _, options in gates:
@@ -75,7 +76,7 @@ WORKER: Final = "w"
 
 
 def _is_trouble(option: Option) -> bool:
-    return option.kind == HOST.id and option.argument == AS_LONG_AS_A_RUN
+    return option.kind in (HOST.id, LAG.id) and option.argument == AS_LONG_AS_A_RUN
 
 
 def singles_first(

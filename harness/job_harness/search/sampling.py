@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import Any, Final, NamedTuple, Protocol
 
 from job_harness.core.faults import FaultPlan
-from job_harness.core.faults.outages import HOST
+from job_harness.core.faults.outages import HOST, LAG
 from job_harness.core.faults.processes import CRASH, PAUSE
 from job_harness.core.history import Event
 from job_harness.core.interruption import INTERRUPTIONS, between_runs, stopping_point
@@ -362,7 +362,7 @@ class Sampler:
         settings = self.engine.info.settings or Scenario().settings
         scenario = Scenario(title="undisturbed", jobs=(JobPlan(UNDISTURBED),), workers=WORKERS, settings=settings)
         gates = ListedGates()
-        faults = FaultPlan.of(CRASH, HOST, PAUSE)
+        faults = FaultPlan.of(CRASH, HOST, PAUSE, LAG)
         run = self._played(lambda: Session(scenario, engine=self.engine, choices=gates, faults=faults, limits=limits))
         self._places = places_to_strike(gates.gates, job=UNDISTURBED)
         return run

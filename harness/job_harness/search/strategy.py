@@ -13,8 +13,8 @@ from typing import Final, NamedTuple
 
 from job_harness.core.faults import families, family_of
 from job_harness.core.faults.messages import TWICE
-from job_harness.core.faults.outages import HOST
-from job_harness.core.faults.processes import BRIEFLY, CRASH, DIES, LONG_PAST, PAST, PAUSE, SHUTDOWN, STOPS
+from job_harness.core.faults.outages import HOST, LAG
+from job_harness.core.faults.processes import CRASH, LONG_PAST, PAST, PAUSE, SHUTDOWN, STOPS
 from job_harness.core.sim import FIRST, ORDER, Actor, Choices, Deviation, Kernel, Option, Options, Uniform, VerbCall
 from job_harness.search.deviations import GatePlace, process_of
 from job_harness.search.workload import BYSTANDER, WORKERS
@@ -298,6 +298,7 @@ TROUBLED: Mapping[str, tuple[str, ...]] = {
     **SIMPLE, f"faults: {HOST.id}": ("1",), "jobs": ("2", "3"), "ending": ("succeeds",), "duration": ("1s",),
 }  # fmt: skip
 """Several jobs whose work would go well, if its host were not in trouble."""
+LAGGED: Mapping[str, tuple[str, ...]] = {**TROUBLED, f"faults: {HOST.id}": ("0",), f"faults: {LAG.id}": ("1",)}
 AHEAD: Mapping[str, tuple[str, ...]] = {**PAUSED, "duration": ("1s",), "ending": ("succeeds",)}
 """Jobs that workers may have finished before their sender commits."""
 DYING: Mapping[str, tuple[str, ...]] = {**SIMPLE, f"faults: {CRASH.id}": ("1",), "jobs": ("1", "2")}
@@ -306,7 +307,7 @@ DYING: Mapping[str, tuple[str, ...]] = {**SIMPLE, f"faults: {CRASH.id}": ("1",),
 def _strike(places: Sequence[tuple[GatePlace, Option]], turn: int) -> Aim:
     """Return the strike that has this turn: each of the places has one before the first has another."""
     place, option = places[(turn - turn // PAUSED_EVERY) % len(places)]
-    leanings = DYING if option == DIES else AHEAD if option == BRIEFLY else TROUBLED
+    leanings = {CRASH.id: DYING, PAUSE.id: AHEAD, LAG.id: LAGGED, HOST.id: TROUBLED}[option.kind]
     return Aim(" ".join(filter(None, place[1:])), option.words, leanings, alone=True, process=place.actor)
 
 

@@ -14,7 +14,8 @@ import psycopg
 
 MISTAKE = os.environ.get("MISTAKE", "")
 MAKE = """
-WITH made AS (INSERT INTO invoice (name) VALUES (%s) RETURNING id) INSERT INTO mail (id) SELECT id FROM made RETURNING id
+WITH made AS (INSERT INTO invoice (name) VALUES (%s) RETURNING id)
+INSERT INTO mail (id) SELECT id FROM made RETURNING id
 """
 CLAIM = """
 UPDATE mail SET state = 'sending', attempts = attempts + 1, taken_at = now()
@@ -72,7 +73,8 @@ def work():
             send(row[0], found[0])
     except Exception as wrong:
         error = str(wrong)
-    ask("DATABASE_URL", END, {"id": row[0], "attempts": row[1], "error": error})
+    written = "REPLICA_URL" if MISTAKE == "writes-to-the-replica" else "DATABASE_URL"
+    ask(written, END, {"id": row[0], "attempts": row[1], "error": error})
 
 
 def reap():

@@ -24,7 +24,7 @@ from job_harness.core.faults.messages import (
     HANDED_OUT_TWICE,
     LOST_MESSAGE,
 )
-from job_harness.core.faults.outages import HOST, OUTAGE
+from job_harness.core.faults.outages import HOST, LAG, OUTAGE
 from job_harness.core.faults.processes import ABANDONED_SESSION, AHEAD, CRASH, DEPLOY, PAUSE, SEEN, SHUTDOWN
 from job_harness.core.history import Excuse, Fault
 from job_harness.core.model import Duration, Settings
@@ -48,6 +48,7 @@ CATALOGUE: Final[tuple[FaultKind, ...]] = (
     ABORTED_STATEMENT,
     DEPLOY,
     HOST,
+    LAG,
 )
 """In the order in which budgets are drawn: a new kind comes last, or every seed means another run."""
 CONSEQUENCES: Final = frozenset({"session ends", "stopped", "raised"})

@@ -8,7 +8,18 @@ from typing import Any, Final
 from job_harness.core.faults.kind import NO_OPTIONS, Circumstances, FaultKind, FaultSituation, Phrase
 from job_harness.core.history import Excuse
 from job_harness.core.model import Duration, format_duration
-from job_harness.core.sim import Actor, Exchange, Frame, HostCall, Kernel, Option, Sleep, StatementGate, VerbCall
+from job_harness.core.sim import (
+    Actor,
+    Commit,
+    Exchange,
+    Frame,
+    HostCall,
+    Kernel,
+    Option,
+    Sleep,
+    StatementGate,
+    VerbCall,
+)
 
 REQUEST: Final = Phrase(
     "lose request",
@@ -29,7 +40,7 @@ _LOST: Final = (REQUEST.option("lost_message"), REPLY.option("lost_message"))
 
 def _losses(met: Circumstances, kernel: Kernel, actor: Actor | None) -> Sequence[Option]:
     """Offer both at every call, and wherever a process sends something over a connection."""
-    return _LOST if actor is not None and type(actor.request) in (VerbCall, Exchange, HostCall) else NO_OPTIONS
+    return _LOST if actor is not None and type(actor.request) in (VerbCall, Exchange, HostCall, Commit) else NO_OPTIONS
 
 
 def _lose(met: Circumstances, kernel: Kernel, actor: Actor | None, option: Option) -> None:

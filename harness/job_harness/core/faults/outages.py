@@ -16,7 +16,7 @@ from typing import Any, Final
 from job_harness.core.faults.kind import NO_OPTIONS, Circumstances, FaultKind, Phrase
 from job_harness.core.history import Excuse
 from job_harness.core.model import format_duration
-from job_harness.core.sim import EVERYBODY, Actor, HostCall, HostState, Kernel, Option, VerbCall
+from job_harness.core.sim import EVERYBODY, Actor, Commit, HostCall, HostState, Kernel, Option, VerbCall
 
 STORE_AWAY: Final = Phrase(
     "store away for ", "MOMENT", point="store", timed=True, sentence="no actor reaches the store for {argument}"
@@ -138,5 +138,45 @@ HOST: Final = FaultKind(
     nouns=("trouble of a host", "troubles of hosts"),
     tally="a host outside was in trouble",
     told=_word_trouble,
+    sampled_only="how long it still lasts is no part of a state",
+)
+
+
+LAG_PHRASE: Final = Phrase(
+    "replica lags ", "MOMENT", timed=True,
+    sentence="the read replica shows nothing of {actor}'s {point}, nor of what follows, for {argument}",
+)  # fmt: skip
+
+
+def _lags(met: Circumstances, kernel: Kernel, actor: Actor | None) -> Sequence[Option]:
+    """Offer it before each commit of a database with a replica that is up to date."""
+    if actor is None or type(actor.request) is not Commit:
+        return NO_OPTIONS
+    return met.prepared(LAG.id, lambda: [LAG_PHRASE.option(LAG.id, name) for name in HOST_LENGTHS])
+
+
+def _lag(met: Circumstances, kernel: Kernel, actor: Actor | None, option: Option) -> None:
+    assert actor is not None
+    assert type(actor.request) is Commit
+    actor.request.lag = met.moments[option.argument]
+    met.note(actor.name, LAG.event, {"at": actor.point, "for": actor.request.lag})
+
+
+def _word_lag(data: Mapping[str, Any]) -> str:
+    return f"the REPLICA LAGS for {format_duration(data.get('for', 0))} from {data.get('at')} on"
+
+
+LAG: Final = FaultKind(
+    id="replica_lag",
+    sentence="A read replica of the database shows, for a while, what was there before a commit.",
+    words=(LAG_PHRASE,),
+    options=_lags,
+    apply=_lag,
+    events=("replica_lag",),
+    family="outage",
+    needs=("replica",),
+    nouns=("lag of the replica", "lags of the replica"),
+    tally="a replica lagged",
+    told=_word_lag,
     sampled_only="how long it still lasts is no part of a state",
 )

@@ -32,6 +32,7 @@ from job_harness.core.sim.kernel import (
     reborn,
 )
 from job_harness.core.sim.request import (
+    Commit,
     Elsewhere,
     Exchange,
     Frame,
@@ -61,6 +62,7 @@ __all__ = [
     "Carried",
     "Choices",
     "Clocks",
+    "Commit",
     "CrashedMidway",
     "Deviation",
     "Drift",

@@ -100,6 +100,17 @@ class Exchange(Point):
         """Whether the reply comes back."""
 
 
+class Commit(Exchange):
+    """Let others see what a transaction wrote, in a database with a read replica that is up to date."""
+
+    __slots__ = ("lag",)
+
+    def __init__(self, point: str) -> None:
+        super().__init__(point)
+        self.lag: Duration = 0
+        """For how long the replica shows nothing of this, nor of what is written later."""
+
+
 class HostState(StrEnum):
     """How a host outside treats all its callers for a while."""
 

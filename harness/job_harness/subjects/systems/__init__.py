@@ -385,6 +385,7 @@ def _capabilities(file: SystemFile) -> Capabilities:
         serial_keys="serial_key" in file.asks,
         **file.settings.limits(),
         splits="children" in file.asks,
+        replica=bool(file.replica),
         wide_values=not file.asks.isdisjoint(("priority", "unique_key")),
     )
 

@@ -15,7 +15,7 @@ import psycopg
 import psycopg.sql
 from psycopg.rows import dict_row
 
-from job_harness.core.model import Instant
+from job_harness.core.model import Duration, Instant
 from job_harness.errors import EnvironmentUnavailable
 from job_harness.subjects.systems.document import ASKED, JOB, UNPLANNED
 from job_harness.worlds.postgres import Cluster, provision, virtual_chance, virtual_clock
@@ -24,6 +24,7 @@ from job_harness.worlds.postgres.gating import SessionPool
 from job_harness.worlds.sql import substitute
 from job_harness.worlds.wire.database import timestamp_of
 from job_harness.worlds.wire.postgres_proxy import Backends
+from job_harness.worlds.wire.replica import Replica
 
 # SQL on virtual time --------------------------------------------------------------------------------------------------
 
@@ -83,14 +84,17 @@ class SystemDatabase:
 
     RUN: Final = "job_harness_run"
 
-    def __init__(self, dsn: str | None = None, *, tcp: bool = False) -> None:
+    def __init__(self, dsn: str | None = None, *, tcp: bool = False, replica: str = "") -> None:
         """Provision a PostgreSQL with an empty database, whose clock stands at the instant 0; `tcp`: over loopback too.
+
+        `replica`: the variable in which processes find a replica, where there is one.
 
         Raises EnvironmentUnavailable if there is none, or where its clock cannot be made virtual.
         """
         self.cluster: Cluster = provision(dsn, tcp=tcp)
         self._own: psycopg.Connection[dict[str, Any]] | None = None
         self._now: Instant | None = None
+        self.replica = Replica(replica) if replica else None
         self._next = ""
         """The number that the next transaction that writes will have."""
         try:
@@ -129,8 +133,21 @@ class SystemDatabase:
         self._own = PatientConnection.to(self.cluster.url(self.name), row_factory=dict_row)
         self._now = 0
 
+    @property
+    def replica_may_lag(self) -> bool:
+        """Whether it has a replica, and that is up to date."""
+        return self.replica is not None and not self.replica.lags(self._now or 0)
+
+    def let_replica_lag(self, length: Duration) -> None:
+        """Let the replica show for so long what is committed now."""
+        assert self.replica is not None
+        assert self._now is not None
+        self.replica.fall_behind(self.cluster.url(self.name), until=self._now + length)
+
     def leave(self) -> None:
-        """End our own session with the clone."""
+        """End our own sessions with the clone."""
+        if self.replica is not None:
+            self.replica.catch_up()
         if self._own is not None:
             self._own.close()
             self._own = None

@@ -109,6 +109,8 @@ class DatabasePart(NoNulls):
     """A file of SQL that makes them, in place of a command."""
     name: Annotated[Text, Field(min_length=1, max_length=63)] = "app"
     """What processes call the database, where they do not take the name from their environment."""
+    replica: Name | None = None
+    """The variable in which processes find the URL of a read replica."""
 
 
 class RedisPart(NoNulls):
@@ -469,6 +471,8 @@ class SystemFile:
     schema: str
     database: str
     """What processes call it; empty: there is none."""
+    replica: str
+    """The variable in which they find the URL of its read replica; empty: it has none."""
     redis: bool
     """Whether they share a Redis."""
     sqs: SqsQueues | None
@@ -639,6 +643,7 @@ class _SystemReading:
             migrate=migrate,
             schema=self._schema(),
             database="" if part.database is None else part.database.name,
+            replica="" if part.database is None else part.database.replica or "",
             redis=self._stores(),
             sqs=self._sqs(),
             processes=processes,

@@ -481,6 +481,7 @@ class SystemRun:
         session.timekeeper = ProcessTime(self.group, process)
         session.line = process.lines.line_of(line)
         session.coarse = self.file.gate == "transaction"
+        session.database = self.stores.database
         if batch.sql:
             self.hooks.begin_statement(Sent(process.name, point_of(batch.sql), batch.sql, line))
         try:
@@ -687,7 +688,12 @@ def processes_of(file: SystemFile, database: SystemDatabase, workers: Sequence[s
     for kind in file.processes:
         for name in workers[: kind.instances] if kind.instances else (kind.name,):
             endpoint = PasswordEndpoint(
-                name, database.pool, kind=DatabaseSession, backends=database.backends, called=file.database
+                name,
+                database.pool,
+                kind=DatabaseSession,
+                backends=database.backends,
+                called=file.database,
+                replica=database.replica,
             )
             outside = socket.create_server(("127.0.0.1", 0), backlog=64)
             made.append(

@@ -35,7 +35,7 @@ class SystemStores:
     def __init__(self, file: SystemFile, *, dsn: str | None = None) -> None:
         """Start those that the file names. Raises EnvironmentUnavailable where one cannot be."""
         self.file = file
-        self.database = SystemDatabase(dsn) if file.database else None
+        self.database = SystemDatabase(dsn, replica=file.replica) if file.database else None
         self.redis: SystemRedis | None = None
         self.sqs: SqsService | None = None
         self.calls = defaultdict[str, list[Any]](list)

@@ -616,6 +616,7 @@ def supervised_processes(
                     kind=DatabaseSession,
                     backends=database.backends,
                     called=file.database,
+                    replica=database.replica,
                     listener=world.listen(DATABASE_PORT + len(made)),
                 )
             )

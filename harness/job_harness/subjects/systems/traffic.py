@@ -14,8 +14,8 @@ from typing import Final, Protocol
 
 from job_harness.core.model import Instant
 from job_harness.core.port import Sent
-from job_harness.core.sim import Exchange
-from job_harness.subjects.systems.database import on_virtual_time
+from job_harness.core.sim import Commit, Exchange
+from job_harness.subjects.systems.database import SystemDatabase, on_virtual_time
 from job_harness.subjects.systems.http_wire import HttpMessage, HttpReader
 from job_harness.worlds.patience import Deadline
 from job_harness.worlds.sql import changed_tables, point_of, skeleton
@@ -126,6 +126,8 @@ class DatabaseSession(ProxiedSession):
         """Name, text and line of what it wrote last in the transaction that is open."""
         self.coarse = False
         """Whether others may act only before a transaction and before its end."""
+        self.database: SystemDatabase | None = None
+        """The database with its replica, where that may fall behind what is committed here."""
         self._known = KnownAnswers()
 
     @property
@@ -149,6 +151,8 @@ class DatabaseSession(ProxiedSession):
         dull = all(frame.kind in _DULL for frame in answer)
         if self.closed or not (dull and told and self.idle and batch.ready and not batch.leans):
             return
+        if self.reads is not None and self.reads.lags(at):  # It is to be asked again once the replica has caught up.
+            return
         if all(frame.body.rstrip(b"\0").endswith(b" 0") for frame in told):
             self._known.keep(batch.raw, self.backend.whole_answer, change=change, at=at)
 
@@ -166,13 +170,19 @@ class DatabaseSession(ProxiedSession):
         """Stand before something that is to be sent; the connection may break there, before or after it is."""
         if self.coarse and self.in_transaction and not point.startswith(_ENDS):
             return
-        exchange = Exchange(point)
+        exchange = self._exchange(point)
         await exchange
+        if type(exchange) is Commit and exchange.lag and self.database is not None:
+            self.database.let_replica_lag(exchange.lag)
         self._unheard = self._unheard or not exchange.heard
         if not exchange.happens:
             self.timekeeper.before_reply()
             self.drop()
             raise ConnectionResetError(f"the connection broke before {point}")
+
+    def _exchange(self, point: str) -> Exchange:
+        may_lag = self.database is not None and self.database.replica_may_lag and self.reads is None
+        return Commit(point) if may_lag and point.startswith(_COMMITS) else Exchange(point)
 
     async def release(self, raw: bytes, point: str, *, sql: str = "", answers: int | None = None) -> None:
         """Send a batch; of a transaction that ends, note before whether it wrote: polling in one must not count."""

@@ -56,6 +56,7 @@ from job_harness.worlds.wire.postgres_messages import (
 )
 from job_harness.worlds.wire.postgres_session import BROKEN, BackendSession, DriverConnection, notifications
 from job_harness.worlds.wire.proxy import Endpoint, ListeningSocket, Timekeeper
+from job_harness.worlds.wire.replica import READ_ONLY, Replica
 
 if TYPE_CHECKING:
     from job_harness.core.model import Instant
@@ -98,6 +99,8 @@ class ProxiedSession:
         """Takes up what the process says over other connections while a statement waits for a lock."""
         self.reuse: BackendReuse | None = None
         """Takes over the session with PostgreSQL, as new, once the driver has left it; None: it is ended."""
+        self.reads: Replica | None = None
+        """The replica that it is a session on; None: it is one on the database itself."""
         self._began_at: int | None = None
         self._statement: StatementGate | None = None
         """The gate that comes next, where it is that of a statement which a fault may abort."""
@@ -224,8 +227,9 @@ class ProxiedSession:
         alone = gated and self.idle and self._may_stand_alone(batch)
         opens = self.idle
         standing = standing_since(self.timekeeper.before_request(self.transaction_time())) if sql else ""
+        past = "" if self.reads is None or self.coordinator is None else self.reads.past(self.coordinator.clock())
         if alone:
-            self.backend.at_once(f"BEGIN; {standing}")
+            self.backend.at_once(f"BEGIN; {past}{standing}")
         statement, self._statement = self._statement, None
         if statement is not None and statement.aborted:
             await self.release(query(_ABORT), point, sql=sql)
@@ -235,8 +239,8 @@ class ProxiedSession:
             self._at_once(batch)
         if alone:
             await self._end_of_its_own(point)
-        elif opens and self.backend.may_commit:
-            self.backend.aside(standing)
+        elif opens and self.backend.may_commit:  # A snapshot is taken before the first statement or not at all.
+            self.backend.aside(standing if gated else past + standing)
         self.timekeeper.before_reply()
         self.reply()
 
@@ -577,16 +581,18 @@ class PasswordEndpoint(PostgresEndpoint):
         kind: type[ProxiedSession],
         backends: Backends | None = None,
         called: str = "app",
+        replica: Replica | None = None,
         listener: ListeningSocket | None = None,
     ) -> None:
         """Listen as `listener` does, else on a port of loopback; `kind` is what each connection becomes.
 
         `backends` keeps what drivers leave.
 
-        Drivers ask for the database that is `called` so.
+        Drivers ask for the database that is `called` so, or for its `replica`.
         """
         super().__init__(name, listener or ListeningSocket.on_loopback(), pool)
         self.called = called
+        self._replica = replica
         self.database = ""
         """The database that it leads to just now."""
         self.refused: list[str] = []
@@ -598,14 +604,18 @@ class PasswordEndpoint(PostgresEndpoint):
     @property
     def url(self) -> str:
         """What the driver connects to."""
-        return f"postgresql://{self.USER}:{self.PASSWORD}@127.0.0.1:{self.port}/{self.called}"
+        return self._url(self.called)
+
+    def _url(self, database: str) -> str:
+        return f"postgresql://{self.USER}:{self.PASSWORD}@127.0.0.1:{self.port}/{database}"
 
     @property
     def environment(self) -> dict[str, str]:
         """What tells libpq and its like the same."""
         told = {"HOST": "127.0.0.1", "PORT": str(self.port), "USER": self.USER}
         told |= {"PASSWORD": self.PASSWORD, "DATABASE": self.called}
-        return {"DATABASE_URL": self.url, **{f"PG{name}": value for name, value in told.items()}}
+        replica = {} if self._replica is None else {self._replica.variable: self._url(Replica.called(self.called))}
+        return {"DATABASE_URL": self.url, **replica, **{f"PG{name}": value for name, value in told.items()}}
 
     @property
     def descriptor(self) -> int:
@@ -632,18 +642,21 @@ class PasswordEndpoint(PostgresEndpoint):
 
     def _opened(self, client: socket.socket, asked: dict[str, str]) -> ProxiedSession:
         name = asked.get("database") or asked.get("user", "")
-        if name != self.called:
+        reads = self._replica if name == Replica.called(self.called) else None
+        if name != self.called and reads is None:
             self.refused.append(f"it opens the database {name!r}, and there is one, {self.called!r}")
             client.sendall(error_frame("3D000", f'database "{name}" does not exist').raw)
             raise OSError("refused")
         heard = self._check_password(client)
-        options = " ".join(part for part in (asked.get("options", ""), self._pool.options) if part)
+        wanted = (asked.get("options", ""), self._pool.options, READ_ONLY if reads else "")
+        options = " ".join(part for part in wanted if part)
         own = {"user": str(self._given.get("user") or self.USER), "database": self.database, "options": options}
         backend = self._backend({**asked, **own})
         told = b"".join(frame.raw for frame in backend.greeting)
         client.sendall(told)
         keys = next((frame.body for frame in backend.greeting if frame.kind == KEY_DATA), b"\0\0\0\0")
         session = self._kind(client, backend.server, pid=struct.unpack("!I", keys[:4])[0])
+        session.reads = reads
         session.driver.heard, session.driver.sent = heard, len(told) + len(_ASK_PASSWORD)
         if self._backends is not None:
             session.reuse = BackendReuse(self._backends, {**asked, **own}, backend.greeting)
