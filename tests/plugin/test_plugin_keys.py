@@ -81,6 +81,31 @@ def test_a_key_that_differs_with_each_attempt_is_found_and_replayed(suite: pytes
     again.stdout.fnmatch_lines(["Order: chance and start #1: others, 364d23h59m*s later, to vary *"])
 
 
+KNOWN = """if (header := {key}) not in service.stored:
+            service.stored[header] = True
+            effect("charged", order=job.input)
+        await asyncio.sleep(1)"""
+
+
+@pytest.mark.parametrize(
+    ("key", "ends"),
+    [
+        ("f'{job.input}-{datetime.date.today()}'", {"failed": 1}),
+        ("service.stored.setdefault(job.id, f'{job.input}-{datetime.date.today()}')", {"passed": 1}),
+    ],
+)
+def test_a_key_that_only_the_service_sees_is_tried_at_the_end_of_a_year(
+    suite: pytest.Pytester, key: str, ends: dict[str, int]
+) -> None:
+    suite.makepyfile(test_it=TEST.format(body=KNOWN.format(key=key)))
+    found = suite.runpytest_inprocess("--job-explore=12")
+    found.assert_outcomes(**ends)
+    if "failed" in ends:
+        found.stdout.fnmatch_lines(["effect_repeated: *"])
+        (token, *_) = re.findall(r"jh1_[a-z2-7]+", found.stdout.str())
+        suite.runpytest_inprocess(f"--job-replay={token}").assert_outcomes(failed=1)
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("isolation", ["fork", "rerun"])
 @pytest.mark.parametrize("body", RIGHT.values(), ids=RIGHT)

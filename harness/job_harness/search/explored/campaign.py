@@ -22,7 +22,7 @@ from job_harness.core.faults import FaultPlan, cause_of, kinds
 from job_harness.core.faults.processes import CRASH
 from job_harness.core.history.jsonl import dump_history, without_reason
 from job_harness.core.invariants import Anomaly
-from job_harness.core.invariants.effects import KEY_VARIES
+from job_harness.core.invariants.effects import KEY_VARIES, REPEATED
 from job_harness.core.printable import printable
 from job_harness.core.run.play import REPLAYED_AT_MOST
 from job_harness.core.run.session import as_on_tape
@@ -389,7 +389,8 @@ class TestExploration:
 
         A run that has more of them there than it has undisturbed repeats one; where its keys are
         others than here, they come from chance or from a clock, and tell no repetition. A batch
-        that goes on has as many, and the same keys.
+        that goes on has as many, and the same keys. A key that only the user's fake sees shows by
+        what it lets through: an effect that is repeated there alone.
         """
         runs = self.disturbed
 
@@ -406,7 +407,12 @@ class TestExploration:
             other = OtherStart.before_a_year_ends(done[0].at)
             there, calm = again(other.deviation, death), again(other.deviation)
             keys = [{each.key for each in run.keys if each.effect == name} for run in (here, there, calm)]
-            if any(run.lost for run in (here, there, calm)) or len(keys[1]) <= len(keys[2]) or keys[0] == keys[1]:
+            if any(run.lost for run in (here, there, calm)):
+                continue
+            if REPEATED.name in there.found - here.found - calm.found:
+                self.finding = Finding(REPEATED.name, replace(there, script=None), runs, shrink_runs=0)
+                return
+            if len(keys[1]) <= len(keys[2]) or keys[0] == keys[1]:
                 continue
             if is_judged:
                 seen = again(other.varying(name).deviation, death)
