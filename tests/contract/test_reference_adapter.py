@@ -73,6 +73,7 @@ def test_queue_ids_sort_as_ids_do_and_long_ones_stay_apart() -> None:
     names = ["", "a", "a-1", "a-10", "b", "ä", "z" * 16]
     assert sorted(names, key=queue_id_of) == sorted(names)
     assert queue_id_of("z" * 40) != queue_id_of("z" * 41)
+    assert queue_id_of("a") < queue_id_of("a", 1) < queue_id_of("b")
 
 
 def test_a_request_leaves_to_the_settings_what_it_does_not_say(engine: ReferenceEngine, clocks: Clocks) -> None:
@@ -103,6 +104,19 @@ def test_an_output_that_json_cannot_hold_is_refused_and_the_claim_stands(queue: 
     assert refused.kind is OutcomeKind.REFUSED
     assert refused.reason.startswith("invalid output: ")
     assert answer(queue.complete(claim, {"text": "ab"})).done
+
+
+def test_a_claim_of_a_deleted_job_settles_no_new_job_of_its_id(queue: ReferenceQueue, clocks: Clocks) -> None:
+    queue.enqueue(JobRequest("a"))
+    (old,) = claimed(queue)
+    assert answer(queue.fail(old, "no", True)).done
+    clocks.now += SETTINGS.retention
+    assert answer(queue.purge()).value == ["a"]
+    queue.enqueue(JobRequest("a"))
+    (new,) = claimed(queue)
+    assert (old.token, new.token) == (1, 1)
+    assert not answer(queue.complete(old, None)).done
+    assert answer(queue.complete(new, None)).done
 
 
 def test_a_claim_that_nobody_gave_changes_nothing(queue: ReferenceQueue) -> None:

@@ -72,6 +72,7 @@ class ModelSnapshot(NamedTuple):
     paused: frozenset[str]
     starts: dict[str, tuple[tuple[Instant, JobId], ...]]
     first_token: int
+    tokens: dict[JobId, int]
 
 
 class PresetState:
@@ -83,7 +84,9 @@ class PresetState:
         self.older: dict[JobId, None] = {}
         """The jobs in `live` that were there before those were put off: they stand in front of them."""
         self.first_token = 0
-        """What the tokens of new jobs are counted from: a claim of a deleted job settles none of the same id."""
+        """What the tokens of new jobs are counted from."""
+        self.tokens: dict[JobId, int] = {}
+        """The last token of each job that was deleted: the next of its id counts on, so no old claim settles it."""
 
 
 class JobRows:
@@ -132,8 +135,8 @@ class JobRows:
         """Return the state as a value."""
         own, paused, starts = dict(self.own), self.paused, dict(self.starts.claims)
         transactions, schedules = dict(self.transactions), dict(self.schedules)
-        token = self.preset_state.first_token
-        return ModelSnapshot(dict(self.rows), transactions, schedules, own, paused, starts, token)
+        token, tokens = self.preset_state.first_token, dict(self.preset_state.tokens)
+        return ModelSnapshot(dict(self.rows), transactions, schedules, own, paused, starts, token, tokens)
 
     def restore(self, state: ModelSnapshot) -> None:
         """Go back to a state."""
@@ -150,6 +153,7 @@ class JobRows:
         self.paused = state.paused
         self.starts.claims = dict(state.starts)
         self.preset_state.first_token = state.first_token
+        self.preset_state.tokens = dict(state.tokens)
         self.rows.update(state.rows)  # A group's callback is there when its members are put in place.
         for row in state.rows.values():
             self.put(row)
@@ -199,7 +203,7 @@ class JobRows:
         """Delete a row."""
         if job in self.preset_state.put_off:
             self.live, self.preset_state.put_off = {row.id: row for row in self.unfinished()}, {}
-        self.preset_state.first_token = max(self.preset_state.first_token, self.rows.pop(job).token)
+        self.preset_state.tokens[job] = self.rows.pop(job).token
         self.live.pop(job, None)
         self.ended.pop(job, None)
         self.apart.pop(job, None)
@@ -584,6 +588,7 @@ class RequestRules(QueueRules):
 
     def created(self, request: JobRequest, now: Instant) -> JobView:
         """Return the row of a new job."""
+        preset = self.queue.preset_state
         return JobView(
             id=request.id,
             tool=request.tool,
@@ -592,7 +597,7 @@ class RequestRules(QueueRules):
             priority=request.priority,
             attempts=0,
             max_attempts=request.max_attempts or self.settings.max_attempts,
-            token=self.queue.preset_state.first_token,
+            token=preset.tokens.get(request.id, preset.first_token),
             worker=None,
             output=None,
             error=None,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import uuid
+from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -51,24 +52,31 @@ def length_of(duration: Duration) -> timedelta:
     return timedelta(microseconds=duration)
 
 
-def queue_id_of(job: JobId) -> str:
+def queue_id_of(job: JobId, deleted_before: int = 0) -> str:
     """Return the UUID of a job's queue row: its id's bytes, so that queue rows sort as their jobs do.
 
-    Of an id longer than 16 bytes the first 11 count for the order; a digest keeps any two apart.
+    Of an id longer than 16 bytes the first 11 count for the order; a digest keeps any two apart. So
+    it does a job and the ones of the same id that were deleted before it: ids of the store's own
+    making do not come twice either.
     """
     raw = job.encode("utf-8", "surrogatepass")
+    if deleted_before:
+        raw += b"\0" * (_ID_BYTES - len(raw)) + str(deleted_before).encode()
     if len(raw) > _ID_BYTES:
         raw = raw[:_KEPT_BYTES] + hashlib.sha256(raw).digest()[: _ID_BYTES - _KEPT_BYTES]
     return str(uuid.UUID(bytes=raw.ljust(_ID_BYTES, b"\0")))
 
 
-def new_job_of(request: JobRequest, settings: Settings) -> NewJob:
-    """Return what the store is asked to create; what the request leaves open comes from the settings."""
+def new_job_of(request: JobRequest, settings: Settings, deleted_before: int = 0) -> NewJob:
+    """Return what the store is asked to create; what the request leaves open comes from the settings.
+
+    `deleted_before` counts the jobs of the same id that were deleted.
+    """
     return NewJob(
         tool_slug=request.tool,
         input=request.input,
         id=request.id,
-        queue_id=queue_id_of(request.id),
+        queue_id=queue_id_of(request.id, deleted_before),
         priority=request.priority,
         max_attempts=request.max_attempts or settings.max_attempts,
         start_after=None if request.start_after is None else store_time(request.start_after),
@@ -211,12 +219,14 @@ class ReferenceQueue:
         self._in_use: dict[str, None] = {}
         self._stepped = stepped
         self._gate = gate
-        self._issued: dict[tuple[JobId, int], StoreClaim] = {}
+        self._issued: dict[Claim, StoreClaim] = {}
+        self._deleted: Counter[JobId] = Counter()
         self._mending = False
 
     def share(self, other: ReferenceQueue) -> None:
         """Know the claims and tools that another queue on the same tables knows."""
         self._issued = other._issued
+        self._deleted = other._deleted
         self._in_use = other._in_use
 
     def now(self) -> datetime:
@@ -263,7 +273,8 @@ class ReferenceQueue:
             if request.tool not in self._in_use:
                 await self._register(request.tool)
             await self._gate("enqueue")
-            answer = await self.store.enqueue(new_job_of(request, self.settings))
+            job = new_job_of(request, self.settings, self._deleted[request.id])
+            answer = await self.store.enqueue(job)
         except InvalidJsonError as error:
             return Outcome.refused(f"invalid input: {error}")
         except QueueError as error:
@@ -307,12 +318,12 @@ class ReferenceQueue:
         await self._gate("claim")
         claims: list[Claim] = []
         for issued in await self.store.claim(worker=worker, tools=list(self._in_use), limit=limit):
-            claims.append(claim_of(issued))
-            self._issued[(issued.job.id, issued.token)] = issued
+            claims.append(claim := claim_of(issued))
+            self._issued[claim] = issued
         return done(claims)
 
     def _presented(self, claim: Claim) -> StoreClaim:
-        return self._issued.get((claim.job, claim.token)) or store_claim_of(claim)
+        return self._issued.get(claim) or store_claim_of(claim)
 
     def heartbeat(self, claim: Claim) -> Reply:
         """Extend a lease."""
@@ -371,7 +382,12 @@ class ReferenceQueue:
 
     def purge(self) -> Reply:
         """Delete terminal jobs past their retention."""
-        return self._answer(self._upkeep("delete_expired", lambda: self.store.delete_expired()))
+        return self._answer(self._upkeep("delete_expired", self._delete_expired))
+
+    async def _delete_expired(self) -> list[JobId]:
+        deleted = await self.store.delete_expired()
+        self._deleted.update(deleted)
+        return deleted
 
     async def _upkeep(self, name: str, work: Callable[[], Awaitable[list[JobId]]]) -> Outcome:
         await self._gate(name)
@@ -384,7 +400,8 @@ class QueueSnapshot:
 
     store: MemorySnapshot
     tools: tuple[str, ...]
-    issued: dict[tuple[str, int], StoreClaim]
+    issued: dict[Claim, StoreClaim]
+    deleted: Counter[JobId]
 
 
 async def at_point(name: str) -> None:
@@ -407,7 +424,7 @@ class MemoryReferenceQueue(ReferenceQueue):
 
     def snapshot(self) -> QueueSnapshot:
         """Return the state as a value."""
-        return QueueSnapshot(self._memory.snapshot(), tuple(self._in_use), dict(self._issued))
+        return QueueSnapshot(self._memory.snapshot(), tuple(self._in_use), dict(self._issued), Counter(self._deleted))
 
     def restore(self, state: QueueSnapshot) -> None:
         """Go back to a state."""
@@ -416,3 +433,4 @@ class MemoryReferenceQueue(ReferenceQueue):
         self._tools.update(state.store.tools)
         self._in_use = dict.fromkeys(state.tools)
         self._issued = dict(state.issued)
+        self._deleted = Counter(state.deleted)
