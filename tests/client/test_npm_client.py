@@ -498,11 +498,16 @@ for (const [name, how] of Object.entries(adding)) {
 """
 
 
+@pytest.mark.parametrize("release", ["3.4.9", "4.2.0"])
 def test_a_lost_update_over_a_pool_of_postgres_js_is_found_wherever_the_pool_is_opened(
-    project: Project, store: str
+    project: Project, store: str, release: str
 ) -> None:
-    project.write("pools/pg.ts", STORES["pg"])
-    ran = project.play("vitest", project.test("vitest", "pools/pools", POOLS), VERBOSE["vitest"], STORE=store)
+    folder = f"pools-{release[0]}"
+    project.write(f"{folder}/pg.ts", STORES["pg"])
+    installed = project.run("npm", "install", "--silent", "--no-audit", "--prefix", folder, f"postgres@{release}")
+    assert installed.code == 0, installed.text
+    assert f'"version": "{release}"' in (project.folder / folder / "node_modules/postgres/package.json").read_text()
+    ran = project.play("vitest", project.test("vitest", f"{folder}/pools", POOLS), VERBOSE["vitest"], STORE=store)
     assert failed_in(ran.text) == {"lost inRun", "lost before"}, ran.text
     assert ran.text.count(": 40 disturbed runs in ") == 2, ran.text
     assert "not judged" not in ran.text

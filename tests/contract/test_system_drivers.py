@@ -219,6 +219,7 @@ DRIVERS = (
     Driver("asyncpg", _python("asyncpg", "0.31.0"), ASYNCPG),
     Driver("pg", _node("pg-boss@10.4.2"), PG),
     Driver("postgres.js", _node("postgres@3.4.7"), POSTGRES_JS),
+    Driver("postgres.js 4", _node("postgres@4.2.0"), POSTGRES_JS),
     Driver("Drizzle", _node("drizzle-orm@0.44.7", "pg-boss@10.4.2"), DRIZZLE),
     Driver("Prisma", _prisma, PRISMA),
 )

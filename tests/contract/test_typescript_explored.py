@@ -75,7 +75,10 @@ def test_what_goes_wrong_at_a_timer_happens_to_the_node_process(
 ADD = """
 import net from "node:net";
 const said = (line: string) => new Promise<number>((resolve, reject) => {
-  const socket = net.connect(Number(process.env.LEDGER), "127.0.0.1", () => socket.write(line));
+  const callback = (length: number, bytes: Buffer) => socket.emit("data", bytes.subarray(0, length));
+  const onread = process.env.ONREAD ? { buffer: Buffer.alloc(100), callback } : undefined;
+  const at = { port: Number(process.env.LEDGER), host: "127.0.0.1", onread };
+  const socket: net.Socket = net.connect(at, () => socket.write(line));
   socket.on("error", reject);
   socket.once("data", (text) => (socket.destroy(), resolve(Number(String(text)))));
 });
@@ -119,7 +122,11 @@ def added(folder: Path, choices: Choices, *inputs: int) -> tuple[JobHarness, lis
         return jobs, handles
 
 
-def test_each_reply_of_a_connection_is_a_gate_at_which_the_worker_may_die(tmp_path: Path, ledger: type[Ledger]) -> None:
+@pytest.mark.parametrize("reads", ["", "onread"])
+def test_each_reply_of_a_connection_is_a_gate_at_which_the_worker_may_die(
+    tmp_path: Path, ledger: type[Ledger], reads: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ONREAD", reads)
     listed = ListedGates()
     added(tmp_path, listed, 5)
     replies = [label for label, _, _ in listed.gates if "reply to a connection" in label]

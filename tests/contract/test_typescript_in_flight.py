@@ -124,7 +124,7 @@ def serving(conversation: Callable[[socket.socket], None]) -> Generator[int]:
             thread.join()
 
 
-def ran(folder: Path, body: str, port: int) -> tuple[Any, list[str]]:
+def ran(folder: Path, body: str, port: object) -> tuple[Any, list[str]]:
     """Run a processor that talks to the port, and return its output and the notes."""
     with JobHarness(blocked_after=STALLED_AFTER) as jobs:
         jobs.register("tool", TypeScriptProcessor(processor(folder, CLIENT + textwrap.dedent(body)), fetch="real"))
@@ -151,14 +151,17 @@ const asked = (line: any, question: any, end: string) => new Promise<string>((go
 """
 
 
-def test_an_idle_connection_lets_time_pass_and_one_that_is_asked_does_not(tmp_path: Path) -> None:
+@pytest.mark.parametrize("reads", ["", "onread"])
+def test_an_idle_connection_lets_time_pass_and_one_that_is_asked_does_not(tmp_path: Path, reads: str) -> None:
     def echo(line: socket.socket) -> None:
         while data := line.recv(100):
             threading.Event().wait(0.06)  # Real work of a server, which virtual time must wait for.
             line.sendall(data)
 
     body = """
-    const line = net.connect(job.input, "127.0.0.1");
+    const callback = (length, bytes) => line.emit("data", bytes.subarray(0, length));
+    const onread = job.input.reads ? { buffer: Buffer.alloc(100), callback } : undefined;
+    const line = net.connect({ port: job.input.port, host: "127.0.0.1", onread });
     const passed = [];
     for (const word of ["one", "two"]) {
       const asking = Date.now();
@@ -169,7 +172,7 @@ def test_an_idle_connection_lets_time_pass_and_one_that_is_asked_does_not(tmp_pa
     return { success: true, output: [...passed, Date.now() - began] };
     """
     with serving(echo) as port:
-        assert ran(tmp_path, body, port) == ([0, 0, 120_000], [])
+        assert ran(tmp_path, body, {"port": port, "reads": reads}) == ([0, 0, 120_000], [])
 
 
 def test_what_was_printed_is_nothing_to_wait_for(tmp_path: Path) -> None:

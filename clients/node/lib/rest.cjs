@@ -4,7 +4,7 @@
 const { createHook } = require("node:async_hooks");
 const net = require("node:net");
 const { realMilliseconds, realSetImmediate, realSetTimeout } = require("./shared/clock.cjs");
-const { isReady, opensPostgres } = require("./shared/replies.cjs");
+const { hearReads, isReady, opensPostgres } = require("./shared/replies.cjs");
 
 const QUIET_ROUNDS = 3;
 const ALIVE_EVERY_MS = 250;
@@ -108,6 +108,10 @@ class Rest {
   }
 
   sent(socket, data) {
+    hearReads(this, socket, (chunk, pass) => {
+      this.heard(socket, chunk);
+      return pass();
+    });
     const known = this.known(socket);
     known.postgres ||= Buffer.isBuffer(data) && opensPostgres(data);
     known.since = realMilliseconds();

@@ -9,7 +9,7 @@
 // and on `reading` and `fd` of handles; checked on Node 22.16 and 24.19.
 import { createRequire } from "node:module";
 import { realMilliseconds } from "./clock.mjs";
-import { isReady, opensPostgres } from "./replies.mjs";
+import { hearReads, isReady, opensPostgres } from "./replies.mjs";
 
 const net = createRequire(import.meta.url)("node:net"); // See peer.mjs.
 
@@ -39,10 +39,12 @@ export class Connections {
         return connect.apply(this, args);
       },
       _write(data, ...more) {
+        connections.hear(this);
         connections.of(this)?.asked(data);
         return _write.call(this, data, ...more);
       },
       _writev(chunks, ...more) {
+        connections.hear(this);
         for (const { chunk } of chunks) connections.of(this)?.asked(chunk);
         return _writev.call(this, chunks, ...more);
       },
@@ -50,6 +52,14 @@ export class Connections {
         if (chunk !== null) connections.of(this)?.heard(chunk);
         return push.call(this, chunk, ...more);
       },
+    });
+  }
+
+  /** A socket that reads into a buffer of its user's pushes nothing. */
+  hear(socket) {
+    hearReads(this, socket, (chunk, pass) => {
+      this.of(socket)?.heard(chunk);
+      return pass();
     });
   }
 

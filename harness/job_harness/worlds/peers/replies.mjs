@@ -10,16 +10,19 @@
 //
 // Leans on `release` of a client of pg-pool, on `processID` and `connection.stream` of pg's Client, on the handlers of
 // undici's dispatchers, on `handle`, `state`, `handler` and `options` of postgres.js's Query, on `execute` and `reserved` of
-// its connections, and on `_write`, `_writev`, `push` and `_httpMessage` of net.Socket; checked with pg 8.23, PGlite 0.5,
-// undici 7 and postgres 3.4 on Node 20.20 and 24.19.
+// its connections, in 4 on `lease`, `closed` and `simple` of them and on the channel of its transactions, and on `_write`,
+// `_writev`, `push`, `kBufferCb` and `_httpMessage` of net.Socket; checked with pg 8.23, PGlite 0.5, undici 7 and postgres 3.4
+// and 4.2 on Node 20.20 and 24.19.
 import { AsyncLocalStorage } from "node:async_hooks";
 
 export const FOREVER = new Promise(() => {});
 const POSTGRES_JS = ["query", "types", "index"];
+/** Of 4 there is only what `import` brings; 3 has it beside its `cjs`. */
+const POSTGRES_JS_INDEX = /(?:cjs[\\/])?(src[\\/])index\.js$/;
 /** Where packages keep what `import` of them brings, which no cache of Node's shows: beside what `require` brings. */
 const MODULES = [
   ["@electric-sql/pglite", "watchPGlite", (file) => [file.replace(/\.cjs$/, ".js")]],
-  ["postgres", "watchPostgresJs", (file) => POSTGRES_JS.map((name) => file.replace(/cjs[\\/](src[\\/])index\.js$/, `$1${name}.js`))],
+  ["postgres", "watchPostgresJs", (file) => POSTGRES_JS.map((name) => file.replace(POSTGRES_JS_INDEX, `$1${name}.js`))],
 ];
 const PACKAGES = [
   [/[\\/]pg[\\/]lib[\\/]index\.js$/, "watchPg"],
@@ -68,6 +71,25 @@ export function isReady(chunk) {
   return chunk.length >= 6 && READY.equals(chunk.subarray(chunk.length - 6, chunk.length - 1));
 }
 
+const readers = new WeakMap();
+
+/**
+ * Let `owner` hear what a socket reads into a buffer of its user's, of which no `push` tells: what `onread` of net.connect asks
+ * for. `hears(chunk, pass)` has the bytes as its own, and hands them on by `pass`.
+ */
+export function hearReads(owner, socket, hears) {
+  const owners = readers.get(socket) ?? new Set();
+  if (owners.has(owner)) return;
+  readers.set(socket, owners.add(owner));
+  const callback = Object.getOwnPropertySymbols(socket).find(({ description }) => description === "kBufferCb");
+  const real = callback && socket[callback];
+  if (typeof real !== "function") return;
+  socket[callback] = function (length, buffer) {
+    const chunk = Buffer.from(buffer.subarray(0, length)); // The next read writes over it.
+    return hears(chunk, () => (buffer.set(chunk), real.call(this, length, buffer)));
+  };
+}
+
 export class Replies {
   /**
    * `run()` is whose code this is, or null; `isDead(run)` whether nothing of it is heard any more; `others(run)` whether another
@@ -92,6 +114,8 @@ export class Replies {
     this.spoken = new WeakMap();
     /** By what postgres.js knows a server's session by, the options of its pool. */
     this.pools = new WeakMap();
+    /** Where the queries of postgres.js 4 were written. */
+    this.written = new WeakMap();
     /** Who has connected each client of pg. */
     this.owners = new WeakMap();
     /** The error of a connection that a dead run had. */
@@ -111,6 +135,8 @@ export class Replies {
     this.clients = new Map();
     /** Connections of postgres.js in a transaction, with the run that began it. */
     this.transactions = new Map();
+    /** Transactions of postgres.js 4 that have no connection yet, with the question of whose it is. */
+    this.leases = new Map();
     /** The sockets that postgres.js has opened for runs. */
     this.opened = new Set();
     /** What is closing, or is a library's own work, and since when. */
@@ -251,9 +277,12 @@ export class Replies {
     for (const [socket, { question }] of this.sockets) if (question?.run === run) this.reset(socket);
     for (const [client, user] of this.clients) if (user === run) this.giveBack(client, theirs.some((question) => question.client === client && question.blocked));
     for (const question of theirs) if (question.query) this.abandon(question);
-    for (const [connection, { run: user, state }] of this.transactions) {
+    for (const { query } of theirs) if (query) this.inTransaction(query, run);
+    this.leased(run);
+    for (const [connection, { run: user, state, options }] of this.transactions) {
       const ends = theirs.some(({ query, call }) => query?.state === state && /^(COMMIT|ROLLBACK)/.test(call));
-      if (user === run && connection.reserved && !ends) this.rollBack(connection);
+      if (user === run && connection.lease) this.endLease(connection, options, ends);
+      else if (user === run && connection.reserved && !ends) this.rollBack(connection);
     }
     for (const die of this.deaths.get(run) ?? []) die();
   }
@@ -443,7 +472,7 @@ export class Replies {
   probe(question, now) {
     const { client, query } = question;
     if (!(client ?? query) || question.probed || question.blocked || !this.others(question.run)) return;
-    const options = query && this.pools.get(query.state);
+    const options = query && (this.pools.get(query.state) ?? optionsOf(query));
     if (query && !options) return void (question.blocked = now - question.since > LONG_LOCK_MS);
     question.probed = true;
     const told = client ? this.asking(client, WAITS) : this.askingPool(query, options, WAITS);
@@ -454,24 +483,86 @@ export class Replies {
   /**
    * postgres.js: what a query comes to is a question, whichever connection of the pool it gets, and whenever. What the library
    * asks for itself on a new connection is no question of a run's; that takes no virtual time, so it makes no difference
-   * which connections a run finds open.
+   * which connections a run finds open. In 4 a query has a connection or the pool's options at hand, where 3 has to be asked.
    */
   watchPostgresJs({ Query }, { Builder }, index) {
     const replies = this;
     this.postgres = { Query, factory: index.default ?? index };
+    if (Builder === undefined) this.watchPostgresJs4(Query);
     this.replace(Query.prototype, "handle", (handle) => function () {
       if (this.executed) return handle.call(this);
       if (replies.inside.getStore()) {
         replies.works(this);
         return handle.call(this);
       }
-      if (replies.dead) return FOREVER;
-      const at = written(this.origin);
-      const question = replies.ask(statement(this.strings.join("?")), { ...at, query: this });
+      const { strings } = this.parts?.[0] ?? this;
+      const begins = optionsOf(this) && /^begin\b/.test(strings[0]);
+      if (replies.dead) return begins ? replies.leasedInVain(this, handle) : FOREVER;
+      const at = this.origin ? written(this.origin) : replies.written.get(this);
+      const question = replies.ask(statement(strings.join("?")), { ...at, query: this });
       if (question === null) return handle.call(this);
+      if (begins) replies.leased(question.run);
       replies.holds(question, Builder);
       return replies.inside.run(question, () => handle.call(this));
     });
+  }
+
+  /** 4 keeps no stack with a query, and waits for a connection for a transaction before it asks anything. */
+  watchPostgresJs4({ prototype }) {
+    const replies = this;
+    Object.defineProperty(prototype, "handler", {
+      configurable: true,
+      set(value) {
+        Object.defineProperty(this, "handler", { value, writable: true, enumerable: true, configurable: true });
+        if (replies.here() !== null && !replies.inside.getStore()) replies.written.set(this, { place: replies.place(), line: replies.line?.() });
+      },
+    });
+    const channel = this.require("node:diagnostics_channel").tracingChannel("postgres:transaction");
+    const over = (context) => {
+      this.open.delete(this.leases.get(context));
+      this.leases.delete(context);
+    };
+    const heard = {
+      start: (context) => {
+        const question = this.ask("a connection of the pool", { inProcess: true, known: false });
+        if (question !== null) this.leases.set(context, question);
+      },
+      asyncEnd: over,
+      error: over,
+    };
+    channel.subscribe(heard);
+    this.undo.push(() => (delete prototype.handler, channel.unsubscribe(heard)));
+  }
+
+  /** A run waits no more for a connection of postgres.js 4 on which it begins a transaction. */
+  leased(run) {
+    const [context, question] = [...this.leases].find(([, each]) => each.run === run) ?? [];
+    this.open.delete(question);
+    this.leases.delete(context);
+  }
+
+  /** A dead run gets the connection for which it had waited: nothing of it hears so, and others need it. */
+  leasedInVain(query, handle) {
+    query.resolve = query.reject = () => this.endLease(query.connection, query.handler.options);
+    return this.inside.run(true, () => handle.call(query));
+  }
+
+  /** Keep in mind for whom postgres.js 4 has set a connection aside. */
+  inTransaction({ connection, state, handler }, run) {
+    if (connection?.lease) this.transactions.set(connection, { run, state, options: handler.options });
+  }
+
+  /** End the transaction of a dead run, and give its connection back to the pool of postgres.js 4. */
+  endLease(connection, options, ends = false) {
+    this.transactions.delete(connection);
+    if (connection.closed) return;
+    if (!ends) {
+      const query = new this.postgres.Query(["rollback"], [], Object.assign(() => {}, { options }), { simple: true });
+      query.executed = true;
+      this.works(query);
+      this.inside.run(true, () => connection.simple(query, "rollback"));
+    }
+    this.inside.run(true, () => connection.lease.release());
   }
 
   /** Hold what a query of postgres.js comes to until its run has passed a gate. */
@@ -484,9 +575,11 @@ export class Replies {
     });
     const held = (settle) => (said) => {
       query.active = false;
+      if (query.settled === false) query.settled = true;
+      this.inTransaction(query, run);
       question.connection = query.state ?? question;
       this.closing.delete(query);
-      void this.gate(question).then(() => settle(said));
+      void this.gate(question).then(() => settle.call(query, said));
     };
     Object.assign(query, { resolve: held(resolve), reject: held(reject) });
     if (query.cursorFn || query.forEachFn || query.streaming) this.blind("a cursor or a stream of postgres.js");
@@ -494,7 +587,7 @@ export class Replies {
       const begins = (connection) => (this.transactions.set(connection, { run, state: query.state }), options.onexecute(connection));
       query.options = { ...options, onexecute: begins };
     }
-    if (!query.tagged) return;
+    if (Builder === undefined || !query.tagged) return;
     // The last argument adds nothing to the text: it is told how to connect.
     const build = (before, parameters, types, pool) => (this.pools.set(query.state, pool), "");
     query.strings = [...query.strings, ""];
@@ -510,6 +603,7 @@ export class Replies {
 
   /** A dead run's query: one that was sent is carried out, one that was not says nothing. */
   abandon({ query, blocked }) {
+    if (query.state === null && optionsOf(query)) return void this.inside.run(true, () => query.cancel());
     if (query.state === null) return void Object.assign(query, { strings: ["SELECT 1"], args: [] });
     this.closing.set(query, this.milliseconds());
     if (blocked) this.inside.run(true, () => query.cancel());
@@ -707,19 +801,25 @@ export class Replies {
   watchSockets() {
     const replies = this;
     const { prototype } = this.require("node:net").Socket;
+    const hear = (socket, chunk, pass) => {
+      const asked = replies.sockets.get(socket);
+      if (asked?.opening && chunk !== null && isReady(chunk)) replies.sockets.delete(socket);
+      return asked?.question ? asked.heard(pass) : pass();
+    };
+    const wrote = (socket, data) => {
+      hearReads(replies, socket, (chunk, pass) => hear(socket, chunk, pass));
+      replies.wrote(socket, data);
+    };
     this.replace(prototype, "_write", (real) => function (data, ...more) {
-      replies.wrote(this, data);
+      wrote(this, data);
       return real.call(this, data, ...more);
     });
     this.replace(prototype, "_writev", (real) => function (chunks, ...more) {
-      replies.wrote(this, chunks[0]?.chunk);
+      wrote(this, chunks[0]?.chunk);
       return real.call(this, chunks, ...more);
     });
     this.replace(prototype, "push", (real) => function (...given) {
-      const asked = replies.sockets.get(this);
-      if (asked?.opening && given[0] !== null && isReady(given[0])) replies.sockets.delete(this);
-      if (!asked?.question) return real.apply(this, given);
-      return asked.heard(given, (due) => real.apply(this, due));
+      return hear(this, given[0], () => real.apply(this, given));
     });
   }
 
@@ -785,6 +885,11 @@ export class Replies {
   }
 }
 
+/** The options of the pool of a query of postgres.js 4; of 3 none are known by the query. */
+function optionsOf({ handler }) {
+  return handler?.options?.timers && handler.options;
+}
+
 /** Where a query of postgres.js was written: nothing of the user's is on the stack when it is sent. */
 function written(origin) {
   const last = origin.trimEnd().split("\n").at(-1);
@@ -815,12 +920,12 @@ class Asked {
     Object.assign(this, { question, opening, answered, chunks: null });
   }
 
-  heard(given, push) {
+  heard(push) {
     if (this.chunks === null) {
       this.chunks = [];
       void this.answered(this);
     }
-    this.chunks.push(() => push(given));
+    this.chunks.push(push);
     return true;
   }
 
